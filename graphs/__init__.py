@@ -1,0 +1,1 @@
+"""One LangGraph state machine per strategy; the only layer that imports langgraph."""

@@ -1,0 +1,45 @@
+"""Beam search over steps, guided by a value model or by the policy's own likelihood.
+
+Sources: Snell et al., arXiv 2408.03314 (PRM-guided); with its constants n = width · expansions.
+"""
+
+from typing_extensions import Unpack
+
+from rlm_agent.graphs.common import Common, Model, build
+from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
+from rlm_agent.operators.generate import Plan
+from rlm_agent.operators.prune import beyond_top, close, duplicates
+from rlm_agent.operators.select import Score, best, likelihood, open_leaves, own_value
+from rlm_agent.structure.errors import InputError
+from rlm_agent.structure.thoughts import Writes
+
+
+def create_beam_search(
+    model: Model = "mini", *, width: int = 4, expansions: int = 4, **common: Unpack[Common]
+) -> Reasoner:
+    """A reasoner that keeps the `width` best unfinished chains and gives each `expansions` new steps a round.
+
+    Chains are ranked by their last step's value, or, without a value model, by the likelihood of the
+    whole chain under the policy. Finished chains are kept aside and do not take a place in the beam; steps
+    that lead to one state are merged before the ranking. A beam that has run empty
+    without an answer, or with none that the verifier accepts, is started anew from the root until the budget is spent. `common` is documented at `Common`.
+    """
+    if width < 1 or expansions < 1:
+        raise InputError(f"width={width}, expansions={expansions} keep no beam; both must be at least 1")
+    score: Score = own_value if common.get("value") is not None else likelihood
+
+    def select(search: Search) -> Plan:
+        graph = search.graph
+        beam = [id for id in open_leaves(graph) if id != graph.root]
+        if beam:
+            return [(id, expansions) for id in beam]
+        begun = graph.stats[graph.root]["children"] > 0
+        done = begun and (search.setting.verifier is None or search.run["verified"]) and graph.finals()
+        return [] if done else [(graph.root, width * expansions)]
+
+    def prune(search: Search) -> Writes:
+        graph, fresh = search.graph, search.run["fresh"]
+        merged = close(graph, duplicates(graph, fresh))
+        return merged.followed_by(close(graph, beyond_top(graph.updated(merged), fresh, score, width)))
+
+    return build("beam_search", model, Rules(select=select, prune=prune, answer=best), common)

@@ -1,0 +1,24 @@
+"""The select rule that best-of-N and self-consistency share: independent chains side by side."""
+
+from collections.abc import Callable
+
+from rlm_agent.graphs.skeleton import Search
+from rlm_agent.operators.generate import Plan
+from rlm_agent.operators.select import open_leaves
+from rlm_agent.structure.errors import InputError
+
+
+def sample_chains(n: int, parallel: int | None) -> Callable[[Search], Plan]:
+    """Begin `parallel` chains at a time, carry them to their ends, begin the next, until `n` have begun."""
+    if n < 1 or (parallel is not None and parallel < 1):
+        raise InputError(f"n={n}, parallel={parallel} samples no chain; both must be at least 1")
+
+    def select(search: Search) -> Plan:
+        graph = search.graph
+        leaves = [id for id in open_leaves(graph) if id != graph.root]
+        begun = graph.stats[graph.root]["children"]
+        if leaves or begun >= n:
+            return [(id, 1) for id in leaves]
+        return [(graph.root, min(parallel or n, n - begun))]
+
+    return select

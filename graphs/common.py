@@ -1,0 +1,100 @@
+"""What every `create_*` takes beside its own parameters, and how it becomes the parts of a search."""
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.store.base import BaseStore
+
+from rlm_agent.graphs.skeleton import Parts, Reasoner, Rules, compile_search
+from rlm_agent.models.protocols import Decoding, Policy, Value
+from rlm_agent.models.resolve import load_policy
+from rlm_agent.structure.budget import Budget
+from rlm_agent.structure.errors import InputError
+from rlm_agent.structure.steps import Steps, Verifier
+from rlm_agent.tasks.answers import INSTRUCTION, free_answer
+from rlm_agent.tasks.registry import get_task
+
+Model = str | Path | Policy
+DEFAULT_BUDGET = Budget(tokens=4000)
+
+
+class Common(TypedDict, total=False):
+    """The keywords that all strategies share; all are optional.
+
+    value: judges unfinished chains; without one, strategies fall back as their docstrings say.
+    verifier: judges answers, seeing the question and the answer only; a task's name stands for its own.
+    steps: how text is cut into steps and checked; a task's name stands for its own.
+        A specialist model such as `mini` brings both with it.
+    tools, retriever: not taken by any strategy of this version.
+    system_prompt: for general models; the default asks for one step a line and a boxed answer.
+    budget: of one question; the default is 4,000 generated tokens.
+    seed: decides every draw; without one, it is drawn once and stored with the run.
+    checkpointer, store: LangGraph's.
+    name: of the compiled graph and of its replies; the default is the strategy's.
+    temperature, top_k, top_p, min_p: of the policy's decoding.
+    stop_when_verified: end at the first answer that the verifier accepts (default); a chain that merely
+        ends never stops a search.
+    """
+
+    value: Value | None
+    verifier: Verifier | str | None
+    steps: Steps | str | None
+    tools: Any
+    retriever: Any
+    system_prompt: str | None
+    budget: Budget | None
+    seed: int | None
+    checkpointer: BaseCheckpointSaver[Any] | bool | None
+    store: BaseStore | None
+    name: str | None
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    stop_when_verified: bool
+
+
+def build(strategy: str, model: Model, rules: Rules, common: Common, **decoding: float) -> Reasoner:
+    """Compile a strategy from its rules; `decoding` holds its own defaults where they differ."""
+    given = dict(common)
+    for name in ("tools", "retriever"):
+        if given.get(name):
+            raise InputError(f"the strategy {strategy!r} takes no {name} in this version; leave {name} out")
+    name = common.get("name") or strategy
+    return compile_search(
+        name,
+        strategy,
+        rules,
+        _parts(model, common, decoding),
+        checkpointer=common.get("checkpointer"),
+        store=common.get("store"),
+    )
+
+
+def _parts(model: Model, common: Common, decoding: dict[str, float]) -> Parts:
+    policy = load_policy(model)
+    task = policy.task
+    steps, verifier = common.get("steps") or task, common.get("verifier") or task
+    return Parts(
+        policy=policy,
+        steps=get_task(steps).steps if isinstance(steps, str) else steps or Steps(answer=free_answer),
+        budget=common.get("budget") or DEFAULT_BUDGET,
+        value=common.get("value"),
+        verifier=get_task(verifier).verifier if isinstance(verifier, str) else verifier,
+        decoding=_decoding(common, decoding),
+        system_prompt=common.get("system_prompt") or INSTRUCTION,
+        seed=common.get("seed"),
+        stop_when_verified=common.get("stop_when_verified", True),
+    )
+
+
+def _decoding(common: Common, defaults: dict[str, float]) -> Decoding:
+    keys = ("temperature", "top_k", "top_p", "min_p")
+    chosen: dict[str, Any] = {**defaults, **{key: common[key] for key in keys if key in common}}  # type: ignore[literal-required]
+    decoding = Decoding(**chosen)
+    if decoding.temperature < 0 or decoding.top_k < 0 or not 0 < decoding.top_p <= 1 or decoding.min_p < 0:
+        raise InputError(
+            f"{decoding} cannot be drawn from; temperature, top_k and min_p are at least 0, top_p is in (0, 1]"
+        )
+    return decoding

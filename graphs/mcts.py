@@ -1,0 +1,106 @@
+"""Monte Carlo tree search over steps: select → generate → evaluate → backpropagate, round after round.
+
+Source: x1's Algorithm 1 (Besta et al., arXiv 2501.11223, appendix) for the score of a child and the backup.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from typing_extensions import Unpack
+
+from rlm_agent.graphs.common import Common, Model, build
+from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
+from rlm_agent.operators.backpropagate import backpropagate_all
+from rlm_agent.operators.generate import Plan, generate, generate_to_end
+from rlm_agent.operators.prune import all_closed, exhausted, twin
+from rlm_agent.operators.select import PRIORS, best, descend, most_visited
+from rlm_agent.structure.errors import InputError, UnknownNameError
+from rlm_agent.structure.thoughts import ThoughtGraph, Writes
+
+
+def create_mcts(
+    model: Model = "mini",
+    *,
+    branching: int = 1,
+    widening: float = 0.5,
+    rollout: bool = True,
+    simulations: int | None = None,
+    c1: float = 1.25,
+    c2: float = 19652.0,
+    prior: Literal["policy", "uniform"] = "policy",
+    gamma: float = 1.0,
+    learning_rate: float = 0.5,
+    answer_by: Literal["value", "visits"] = "value",
+    **common: Unpack[Common],
+) -> Reasoner:
+    """A reasoner that grows a tree where its statistics promise most.
+
+    branching, widening: a thought visited N times may have ⌈branching · (N + 1)^widening⌉ children
+        (progressive widening); `widening=0` is x1's fixed branching.
+    rollout: carry each new step on to the end of its chain, and keep that chain in the tree.
+    simulations: bound on the rounds; None leaves it to the budget.
+    c1, c2: exploration in PUCT, 1.25 and 19652 in x1. prior: of a child, see `operators.select`.
+    gamma, learning_rate: of the backup, see `operators.backpropagate`; x1 has γ in [.95, 1], lr = 1.
+    answer_by: of the finished chains, take that of the highest value, or the most visited one. Neither
+        has a share of the exploration term.
+
+    A leaf's return is 2v − 1 for its value v in [0, 1], 0 where nobody has valued it. Deviations from x1:
+    x1's defaults are `branching` ≥ 2, `widening=0`, `rollout=False`, `prior="uniform"`, and it mixes
+    model values and rollouts by α where here the backup does. `common` is documented at `Common`.
+    """
+    _check(branching, widening, prior, learning_rate)
+    answers = {"value": best, "visits": most_visited}
+
+    def missing(graph: ThoughtGraph, id: str) -> int:
+        """How many children a thought is still short of."""
+        stats = graph.stats[id]
+        wanted = branching * math.pow(stats["visits"] + 1, widening)
+        return math.ceil(wanted) - stats["children"]
+
+    def wants_children(graph: ThoughtGraph, id: str) -> bool:
+        return missing(graph, id) > 0 or (widening > 0 and all_closed(graph, graph.children(id)))
+
+    def select(search: Search) -> Plan:
+        graph = search.graph
+        leaf = descend(graph, wants_children=wants_children, priors=PRIORS[prior], c1=c1, c2=c2)
+        return [] if leaf is None else [(leaf, max(1, missing(graph, leaf)))]
+
+    def backpropagate(search: Search) -> Writes:
+        graph = search.graph
+        leaves = _ends(graph, search.run["fresh"])
+        returns = [(leaf, _return(graph, leaf)) for leaf in leaves]
+        backed_up = backpropagate_all(graph, returns, gamma=gamma, learning_rate=learning_rate)
+        return backed_up.followed_by(exhausted(graph.updated(backed_up), leaves, wants_children))
+
+    rules = Rules(
+        select=select,
+        expand=generate_to_end if rollout else generate,
+        backpropagate=backpropagate,
+        answer=answers[answer_by],
+        rounds=simulations,
+    )
+    return build("mcts", model, rules, common)
+
+
+def _check(branching: int, widening: float, prior: str, learning_rate: float) -> None:
+    if branching < 1 or not 0 <= widening <= 1:
+        raise InputError(f"branching={branching}, widening={widening}: give at least 1, and 0 to 1")
+    if not 0 < learning_rate <= 1:
+        raise InputError(f"learning_rate={learning_rate} learns nothing; give a number in (0, 1]")
+    if prior not in PRIORS:
+        raise UnknownNameError(f"there is no prior {prior!r}; choose one of {', '.join(PRIORS)}")
+
+
+def _ends(graph: ThoughtGraph, fresh: Sequence[str]) -> list[str]:
+    """The fresh thoughts at which something was learned: the ends of chains, merged doubles left out."""
+    return [
+        id
+        for id in fresh
+        if not graph.stats[id]["children"] and (graph.thoughts[id]["kind"] != "step" or twin(graph, id) == id)
+    ]
+
+
+def _return(graph: ThoughtGraph, leaf: str) -> float:
+    value = graph.stats[leaf]["value"]
+    return 0.0 if value is None else 2 * value - 1

@@ -1,0 +1,136 @@
+"""`rlm-agent`: solve one problem, evaluate strategies on many, train the embedded model.
+
+Heavy imports wait until a command needs them, so that `--help` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rlm_agent.app import train
+from rlm_agent.structure.errors import RlmError
+
+app = typer.Typer(
+    name="rlm-agent",
+    help="Reasoning by search on small language models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(train.app, name="train")
+
+TaskOption = Annotated[str, typer.Option(help="game24 or countdown.")]
+ModelOption = Annotated[str, typer.Option(help="mini, or the path of a .gguf file.")]
+BudgetOption = Annotated[int, typer.Option(help="Most generated tokens for one problem.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+@app.command()
+def solve(
+    problem: Annotated[str, typer.Argument(help="For example '4 9 10 13 : 24'.")],
+    task: TaskOption = "game24",
+    strategy: Annotated[str, typer.Option(help="See `rlm-agent strategies`; name:key=value,…")] = "mcts",
+    model: ModelOption = "mini",
+    budget_tokens: BudgetOption = 4000,
+    seed: Annotated[int | None, typer.Option(help="Decides every draw; drawn at random if missing.")] = None,
+    as_json: JsonOption = False,
+    save: Annotated[Path | None, typer.Option(help="Write the whole tree of thoughts to this file.")] = None,
+) -> None:
+    """Solve one problem and show the tree growing; exit code 1 where no verified answer was found."""
+    from rlm_agent.app.solving import solve_problem
+
+    result, tree = solve_problem(
+        problem, task, strategy, model, budget_tokens, seed, show=not as_json, keep=save is not None
+    )
+    report = {
+        "answer": result.answer,
+        "verified": result.verified,
+        "strategy": strategy,
+        "model": model,
+        "nodes": result.nodes,
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+        "model_calls": result.model_calls,
+        "seconds": result.seconds,
+        "stopped": result.stopped,
+    }
+    if save is not None:
+        from rlm_agent.evaluation.runs import write_whole
+
+        write_whole(save, json.dumps({**report, "problem": problem, "task": task, **tree}, indent=1))
+    if as_json:
+        print(json.dumps(report))
+    raise typer.Exit(0 if result.verified else 1)
+
+
+@app.command("eval")
+def evaluate(
+    task: TaskOption = "game24",
+    strategy: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+    model: ModelOption = "mini",
+    n: Annotated[int, typer.Option(min=1, help="How many problems; fewer where a split has fewer.")] = 100,
+    seed: Annotated[int, typer.Option(help="Draws the problems, and decides every search.")] = 0,
+    budget_tokens: BudgetOption = 4000,
+    split: Annotated[str, typer.Option(help="test, or validation for tuning.")] = "test",
+    problems: Annotated[
+        str | None, typer.Option(help="FILE[:FIRST-LAST], a CSV with Puzzles or a JSONL, instead of a split.")
+    ] = None,
+    as_json: JsonOption = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep results here; run again to go on after a stop.")
+    ] = None,
+) -> None:
+    """Run strategies over problems; accuracy with its 95% interval, tokens and seconds a problem."""
+    from rlm_agent.app.evaluating import evaluate_strategies
+
+    report = evaluate_strategies(
+        task,
+        strategy or ["mcts"],
+        model,
+        n=n,
+        seed=seed,
+        budget_tokens=budget_tokens,
+        split=split,
+        problems=problems,
+        out=out,
+        show=not as_json,
+    )
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command()
+def strategies(as_json: JsonOption = False) -> None:
+    """List the strategies, their parameters and defaults."""
+    from rlm_agent.app.listing import strategy_rows, strategy_table
+
+    rows = strategy_rows()
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        Console().print(strategy_table(rows))
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Reasoning by search on small language models."""
+    if version:
+        from rlm_agent import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: any error of ours is one sentence on stderr and exit code 2; Ctrl-C is 130."""
+    try:
+        app()
+    except RlmError as error:
+        print(f"rlm-agent: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,100 @@
+"""Models that think nothing, for tests of algorithms and of apps: scripted, deterministic, counted."""
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from rlm_agent.models.protocols import Candidate, Completion, Request, Score
+
+Reply = tuple[str, float] | tuple[str, float, bool]
+"""A step's text, its log-probability and, True if the answer ends with it, False by default."""
+
+Script = Callable[[str, str], Sequence[Reply]]
+"""From the question and the assistant's turn so far to the steps that the policy may write next."""
+
+
+class FakePolicy:
+    """A policy that draws from a script.
+
+    The script's replies are weighted by the exponential of their log-probability, and the draw depends on
+    the request's seed alone; `cycle=True` takes them in turn instead, whatever their weight. A token is a
+    word, and the end mark is one more. `requests` holds what was asked. `fails` maps a call's number, from
+    0, to an error that this call alone comes back with.
+    """
+
+    identity = "fake"
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        cycle: bool = False,
+        task: str | None = None,
+        fails: Mapping[int, str] | None = None,
+    ) -> None:
+        self.task = task
+        self.requests: list[Request] = []
+        self._script = script
+        self._cycle = cycle
+        self._fails = fails or {}
+        self._turns: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One scripted completion a request."""
+        with self._lock:
+            return [self._complete(request) for request in requests]
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The same; nothing here blocks."""
+        return self.generate(requests)
+
+    def _complete(self, request: Request) -> Completion:
+        number = len(self.requests)
+        self.requests.append(request)
+        if number in self._fails:
+            return Completion("", 0, 0.0, "error", error=self._fails[number])
+        question = request.messages[-1]["content"]
+        replies = self._script(question, request.prefix)
+        text, logprob, *end = replies[self._pick(request, replies)]
+        words = text.split()
+        prompt = len(question.split()) + len(request.prefix.split())
+        if len(words) + 1 > request.max_tokens:
+            cut = " ".join(words[: request.max_tokens])
+            return Completion(cut, request.max_tokens, logprob, "length", prompt_tokens=prompt)
+        finish = "end" if end and end[0] else "stop"
+        return Completion(text, len(words) + 1, logprob, finish, prompt_tokens=prompt)  # type: ignore[arg-type]
+
+    def _pick(self, request: Request, replies: Sequence[Reply]) -> int:
+        if self._cycle:
+            turn = self._turns.get(request.prefix, 0)
+            self._turns[request.prefix] = turn + 1
+            return turn % len(replies)
+        if request.decoding.temperature == 0:
+            return max(range(len(replies)), key=lambda index: replies[index][1])
+        weights = [math.exp(reply[1]) for reply in replies]
+        point = request.seed / 2**63 * math.fsum(weights)
+        for index, weight in enumerate(weights):
+            point -= weight
+            if point < 0:
+                return index
+        return len(replies) - 1
+
+
+class FakeValue:
+    """A value model that is a function from the steps of a chain to a number in [0, 1]."""
+
+    identity = "fake-value"
+
+    def __init__(self, score: Callable[[Sequence[str]], float]) -> None:
+        self.candidates: list[Candidate] = []
+        self._score = score
+
+    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+        """One score a candidate."""
+        self.candidates += candidates
+        return [Score(self._score(candidate.steps)) for candidate in candidates]
+
+    async def ascore(self, candidates: Sequence[Candidate]) -> list[Score]:
+        """The same; nothing here blocks."""
+        return self.score(candidates)

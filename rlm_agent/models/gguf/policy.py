@@ -1,0 +1,218 @@
+"""A GGUF model as a policy: requests with one prompt share its computation, all decode in one batch."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlm_agent.models.gguf.chat import ChatTemplate
+from rlm_agent.models.gguf.context import CacheFullError, Context, Row
+from rlm_agent.models.gguf.file import ModelFile
+from rlm_agent.models.gguf.prefixes import PrefixCache, Tokens
+from rlm_agent.models.gguf.sampling import Floats, draw, uniforms
+from rlm_agent.models.protocols import Completion, Finish, Request
+from rlm_agent.structure.errors import PromptTooLongError
+
+DEFAULT_CONTEXT = 4096
+_BATCH = 512
+_PARALLEL = 64  # requests in one batch; with as many prompts and the cache this stays below 256 sequences
+_KEPT = 96
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A request under way."""
+
+    request: Request
+    prompt: Tokens
+    sequence: int
+    numbers: Floats
+    limit: int
+    computed: int
+    cached: int
+    generated: list[int] = field(default_factory=list)
+    text: bytes = b""
+    logprob: float = 0.0
+    finish: Finish | None = None
+
+    def completion(self) -> Completion:
+        assert self.finish is not None
+        text = self.text.decode(errors="replace")
+        if self.finish == "stop" and self.request.stop is not None:
+            text = text.partition(self.request.stop)[0]
+        return Completion(text, len(self.generated), self.logprob, self.finish, self.computed, self.cached)
+
+
+class GGUFPolicy:
+    """A policy over a GGUF file.
+
+    `context` bounds the tokens of one sequence and, shared prefixes counted once, of all cached ones;
+    `threads` defaults to the machine's cores, two at most for models under 50 MB. Safe to
+    share between threads and event loops: requests of different callers take turns.
+    Raises `ModelFileError` for a file that cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        context: int | None = None,
+        threads: int | None = None,
+        gpu_layers: int = 0,
+        flash_attention: bool = False,
+    ) -> None:
+        self._file = ModelFile(Path(path), gpu_layers)
+        self._template = ChatTemplate(self._file)
+        self._cells = context or DEFAULT_CONTEXT
+        self._longest = min(self._cells, self._file.trained_context)
+        self._context = Context(
+            self._file,
+            cells=self._cells,
+            batch=_BATCH,
+            threads=threads or _threads(self._file.path),
+            flash_attention=flash_attention,
+        )
+        self._cache = PrefixCache(self._context, _KEPT)
+        self._pieces: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+        self.identity = f"gguf:{self._file.identity}:flash={int(flash_attention)}"
+        self.task = self._file.metadata.get("rlm.task")
+
+    def close(self) -> None:
+        """Free the context and the weights; the policy cannot be used afterwards."""
+        with self._lock:
+            self._context.close()
+            self._file.close()
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `generate`; runs in a worker thread, so that the event loop stays free."""
+        return await asyncio.to_thread(self.generate, requests)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion a request, in order.
+
+        Raises `PromptTooLongError` where the messages of a request leave no room for an answer; a request
+        whose prefix has outgrown the context comes back as an error, its siblings unharmed.
+        """
+        prompts = [self._prompt(request) for request in requests]
+        done: list[Completion] = []
+        pending = iter(zip(requests, prompts, strict=True))
+        with self._lock:
+            while part := list(islice(pending, _PARALLEL)):
+                done += self._generate_together(part)
+        return done
+
+    def _prompt(self, request: Request) -> Tokens:
+        messages = self._template.tokens(request.messages)
+        if len(messages) >= self._longest:
+            raise PromptTooLongError(
+                f"the prompt has {len(messages)} tokens and the model's context {self._longest}; "
+                "shorten the question or load the model with a larger context"
+            )
+        return (*messages, *self._file.tokenize(request.prefix))
+
+    def _generate_together(self, part: list[tuple[Request, Tokens]]) -> list[Completion]:
+        fitting = [(request, prompt) for request, prompt in part if len(prompt) < self._longest]
+        with self._context.borrowed() as borrowed:
+            streams = self._start(fitting, borrowed)
+            while live := [stream for stream in streams if stream.finish is None]:
+                rows = [
+                    Row(s.generated[-1], len(s.prompt) + len(s.generated) - 1, s.sequence, True) for s in live
+                ]
+                self._advance(live, self._decode(rows))
+            for stream in streams:
+                borrowed.remove(stream.sequence)
+                self._cache.keep((*stream.prompt, *stream.generated[:-1]), stream.sequence)
+        finished = iter(stream.completion() for stream in streams)
+        return [next(finished) if len(prompt) < self._longest else _full() for _, prompt in part]
+
+    def _start(self, part: list[tuple[Request, Tokens]], borrowed: list[int]) -> list[_Stream]:
+        """Compute each distinct prompt once, fork it for its requests and draw their first tokens."""
+        prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(p for _, p in part))}
+        sequences, shared = [], []
+        for prompt in prompts:
+            sequence, length = self._cache.fork(prompt)
+            borrowed.append(sequence)
+            sequences.append(sequence)
+            shared.append(length)
+        logits = self._prefill(list(prompts), sequences, shared)
+        streams = []
+        paid: set[Tokens] = set()
+        for request, prompt in part:
+            index = prompts[prompt]
+            sequence = self._context.fork(sequences[index], len(prompt))
+            borrowed.append(sequence)
+            computed = 0 if prompt in paid else len(prompt) - shared[index]
+            paid.add(prompt)
+            limit = min(request.max_tokens, self._longest - len(prompt))
+            numbers = uniforms(request.seed, limit)
+            cached = len(prompt) - computed
+            streams.append(_Stream(request, prompt, sequence, numbers, limit, computed, cached))
+        self._advance(streams, logits[[prompts[prompt] for _, prompt in part]])
+        for prompt, sequence in zip(prompts, sequences, strict=True):
+            borrowed.remove(sequence)
+            self._cache.keep(prompt, sequence)
+        return streams
+
+    def _prefill(self, prompts: list[Tokens], sequences: list[int], shared: list[int]) -> NDArray[np.float32]:
+        """The logits after each prompt, [prompts, vocabulary]; what is cached is not fed again."""
+        rows = [
+            Row(prompt[position], position, sequence, position == len(prompt) - 1)
+            for prompt, sequence, start in zip(prompts, sequences, shared, strict=True)
+            for position in range(start, len(prompt))
+        ]
+        outputs = []
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            logits = self._decode(part)
+            if len(logits):
+                outputs.append(logits.copy())
+        return np.concatenate(outputs) if outputs else np.empty((0, self._file.size), np.float32)
+
+    def _decode(self, rows: list[Row]) -> NDArray[np.float32]:
+        try:
+            return self._context.decode(rows)
+        except CacheFullError:
+            self._cache.shrink(0)
+            return self._context.decode(rows)
+
+    def _advance(self, streams: list[_Stream], logits: NDArray[np.float32]) -> None:
+        """Draw the next token of each stream and see whether it ends there."""
+        if not streams:
+            return
+        decodings = [stream.request.decoding for stream in streams]
+        numbers = [stream.numbers[len(stream.generated)] for stream in streams]
+        tokens, logprobs = draw(logits, decodings, numbers)
+        for stream, token, logprob in zip(streams, tokens.tolist(), logprobs.tolist(), strict=True):
+            stream.generated.append(token)
+            stream.logprob += logprob
+            stream.text += self._piece(token)
+            stream.finish = self._finish(stream, token)
+
+    def _piece(self, token: int) -> bytes:
+        if token not in self._pieces:
+            self._pieces[token] = self._file.piece(token)
+        return self._pieces[token]
+
+    def _finish(self, stream: _Stream, token: int) -> Finish | None:
+        if self._file.ends(token):
+            return "end"
+        stop = stream.request.stop
+        if stop is not None and stop.encode() in stream.text:
+            return "stop"
+        return "length" if len(stream.generated) >= stream.limit else None
+
+
+def _full() -> Completion:
+    return Completion("", 0, 0.0, "error", error="the model's context is full")
+
+
+def _threads(path: Path) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 2) if path.stat().st_size < 50_000_000 else cores

@@ -1,0 +1,119 @@
+"""What a search asks of its models: a policy that writes, a value that judges.
+
+Both take batches and come in two colours, plain and async; `drive.py` lets one body of code serve both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypedDict, runtime_checkable
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How tokens are drawn: temperature 0 is greedy; the cuts apply in the order top-k, top-p, min-p."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Continue the assistant's turn that `prefix` has begun, in answer to `messages`.
+
+    Generation ends at `stop` (which is not part of the text), at the model's own end, or after
+    `max_tokens`. `seed` alone decides the random draws. `thought` is the id of the thought to be.
+    """
+
+    messages: tuple[Message, ...]
+    prefix: str
+    max_tokens: int
+    seed: int
+    stop: str | None = None
+    decoding: Decoding = field(default_factory=Decoding)
+    thought: str | None = None
+
+
+Finish = Literal["stop", "end", "length", "error"]
+"""The stop string, the model's own end, the token limit, or an error that spared the other requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back for one request.
+
+    `tokens` counts generated tokens with the one that ended it; `logprob` is the natural logarithm of
+    their joint probability at temperature 1. Prompt tokens are those computed for this request and those
+    taken from a cache; the first of several requests with one prompt pays for all.
+    """
+
+    text: str
+    tokens: int
+    logprob: float
+    finish: Finish
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chain of steps to be valued: the conversation, and the assistant's turn so far.
+
+    `steps` are the texts without delimiters, `final` tells whether the chain has ended.
+    """
+
+    messages: tuple[Message, ...]
+    steps: tuple[str, ...]
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A probability in [0, 1] that the chain leads, or has led, to a right answer; and its cost."""
+
+    value: float
+    prompt_tokens: int = 0
+    error: str | None = None
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A model that writes steps."""
+
+    @property
+    def identity(self) -> str:
+        """What decides its output beside the request: model, version, kernel; stored with a run."""
+
+    @property
+    def task(self) -> str | None:
+        """The only task that a specialist knows; None for a general model."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion a request, in order; a request that fails comes back with `finish='error'`."""
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The same without blocking the event loop."""
+
+
+@runtime_checkable
+class Value(Protocol):
+    """A model that judges chains of steps."""
+
+    @property
+    def identity(self) -> str:
+        """What decides its output beside the candidate; stored with a run."""
+
+    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+        """One score a candidate, in order."""
+
+    async def ascore(self, candidates: Sequence[Candidate]) -> list[Score]:
+        """The same without blocking the event loop."""

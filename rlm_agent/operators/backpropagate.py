@@ -1,0 +1,44 @@
+"""Backpropagate: carry what was learned at a leaf up to the root (blueprint §1, update operators)."""
+
+from collections.abc import Sequence
+
+from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
+
+
+def backpropagate(
+    graph: ThoughtGraph, leaf: str, value: float, *, gamma: float = 1.0, learning_rate: float = 0.5
+) -> Writes:
+    """Count a visit and update q along the whole path from a leaf to the root, root included.
+
+    The leaf's q becomes `value`, in [-1, 1]. Above it, x1's Algorithm 1 (arXiv 2501.11223):
+    q ← (1 − lr) · q + lr · γ · Σ (N_c + 1) q_c / Σ (N_c + 1) over the children c that were visited.
+    Deviation: x1 prints N_c, which divides 0 by 0 at the first expansion of children born at 0.
+    """
+    path = graph.path(leaf)
+    stats = {leaf: Stats({**graph.stats[leaf], "visits": graph.stats[leaf]["visits"] + 1, "q": value})}
+    for id in reversed(path[:-1]):
+        before = graph.stats[id]
+        target = gamma * _mean_over_children(graph, id, stats)
+        q = (1 - learning_rate) * before["q"] + learning_rate * target
+        stats[id] = Stats({**before, "visits": before["visits"] + 1, "q": q})
+    return Writes({}, stats)
+
+
+def backpropagate_all(
+    graph: ThoughtGraph, leaves: Sequence[tuple[str, float]], *, gamma: float, learning_rate: float
+) -> Writes:
+    """`backpropagate` for each (leaf, value) in turn."""
+    writes = Writes({}, {})
+    for leaf, value in leaves:
+        grown = graph.updated(writes)
+        writes = writes.followed_by(
+            backpropagate(grown, leaf, value, gamma=gamma, learning_rate=learning_rate)
+        )
+    return writes
+
+
+def _mean_over_children(graph: ThoughtGraph, id: str, fresh: dict[str, Stats]) -> float:
+    children = [fresh.get(child, graph.stats[child]) for child in graph.children(id)]
+    visited = [child for child in children if child["visits"]]
+    weight = sum(child["visits"] + 1 for child in visited)
+    return sum((child["visits"] + 1) * child["q"] for child in visited) / weight

@@ -1,0 +1,64 @@
+"""Prune: close thoughts that are not worth going on with (blueprint §1, structure operators).
+
+A pruned thought stays in the graph, closed: nothing is forgotten, and it can be looked at.
+"""
+
+from collections.abc import Callable, Sequence
+
+from rlm_agent.operators.select import Score, top
+from rlm_agent.structure.thoughts import Stats, Thought, ThoughtGraph, Writes
+
+
+def close(graph: ThoughtGraph, ids: Sequence[str]) -> Writes:
+    """Close each of `ids`, so that it is never selected again."""
+    return Writes({}, {id: Stats({**graph.stats[id], "closed": True}) for id in ids})
+
+
+def twin(graph: ThoughtGraph, id: str) -> str:
+    """The first-born sibling that says the same as a thought, or the thought itself.
+
+    Siblings say the same when their states are equal, or, without states, their texts.
+    """
+    thought = graph.thoughts[id]
+    if thought["parent"] is None or thought["kind"] == "failed":
+        return id
+    for sibling in graph.children(thought["parent"])[: thought["index"]]:
+        other = graph.thoughts[sibling]
+        if other["kind"] == thought["kind"] and _meaning(other) == _meaning(thought):
+            return sibling
+    return id
+
+
+def duplicates(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
+    """Those of `ids` that have an elder sibling which says the same."""
+    return [id for id in ids if twin(graph, id) != id]
+
+
+def beyond_top(graph: ThoughtGraph, ids: Sequence[str], score: Score, count: int) -> list[str]:
+    """Those of `ids` that are open and not among the `count` best of the open ones."""
+    alive = [id for id in ids if not graph.stats[id]["closed"]]
+    kept = set(top(graph, alive, score, count))
+    return [id for id in alive if id not in kept]
+
+
+def all_closed(graph: ThoughtGraph, ids: Sequence[str]) -> bool:
+    """Whether none of `ids` can be selected any more."""
+    return all(graph.stats[id]["closed"] for id in ids)
+
+
+def exhausted(
+    graph: ThoughtGraph, leaves: Sequence[str], wants_children: Callable[[ThoughtGraph, str], bool]
+) -> Writes:
+    """Close the ancestors of `leaves` that want no more children and have none open; bottom up."""
+    writes = Writes({}, {})
+    for leaf in leaves:
+        for id in reversed(graph.path(leaf)[:-1]):
+            grown = graph.updated(writes)
+            if wants_children(grown, id) or not all_closed(grown, graph.children(id)):
+                break
+            writes = writes.followed_by(close(grown, [id]))
+    return writes
+
+
+def _meaning(thought: Thought) -> str:
+    return thought.get("state", thought["text"].strip())

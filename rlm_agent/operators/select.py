@@ -1,0 +1,108 @@
+"""Select: which thoughts go on, and which one holds the answer (blueprint §1, traversal operators)."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from rlm_agent.structure.thoughts import Stats, ThoughtGraph
+
+Score = Callable[[ThoughtGraph, str], float]
+"""How good a thought is; larger is better."""
+
+
+def top(graph: ThoughtGraph, ids: Sequence[str], score: Score, count: int) -> list[str]:
+    """The `count` ids with the highest scores, best first; ties keep their order."""
+    return sorted(ids, key=lambda id: -score(graph, id))[:count]
+
+
+def open_leaves(graph: ThoughtGraph) -> list[str]:
+    """The thoughts that can be continued and have no child yet, in the order of `walk`."""
+    return [id for id in graph.walk() if not graph.stats[id]["closed"] and not graph.stats[id]["children"]]
+
+
+def own_value(graph: ThoughtGraph, id: str) -> float:
+    """A thought's own evaluation, 0 where it has none."""
+    return graph.stats[id]["value"] or 0.0
+
+
+def likelihood(graph: ThoughtGraph, id: str) -> float:
+    """The logarithm of the probability that the policy gives the whole chain up to a thought."""
+    return math.fsum(graph.thoughts[step]["logprob"] for step in graph.path(id))
+
+
+def most_visited(graph: ThoughtGraph, ids: Sequence[str]) -> str | None:
+    """The thought with the most visits, ties by value, then the first; None without any."""
+    return max(ids, key=lambda id: (graph.stats[id]["visits"], own_value(graph, id)), default=None)
+
+
+def best(graph: ThoughtGraph, ids: Sequence[str], score: Score = own_value) -> str | None:
+    """The thought with the highest score, the first of several; None without any."""
+    return max(ids, key=lambda id: score(graph, id), default=None)
+
+
+def vote(
+    graph: ThoughtGraph, ids: Sequence[str], key: Callable[[str], str], weight: Score | None = None
+) -> str | None:
+    """A thought whose answer has the most votes; None without any.
+
+    Answers are the same when their `key` is; each counts 1, or its `weight`. Of several winners the one
+    seen first wins, and it is also the first of its group that is returned.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for id in ids:
+        groups[key(graph.thoughts[id].get("answer", ""))].append(id)
+    sizes = [math.fsum(weight(graph, id) if weight else 1.0 for id in group) for group in groups.values()]
+    return list(groups.values())[sizes.index(max(sizes))][0] if groups else None
+
+
+def policy_priors(graph: ThoughtGraph, ids: Sequence[str]) -> list[float]:
+    """Softmax over siblings of the mean log-probability of a step's tokens; sums to 1."""
+    means = [graph.thoughts[id]["logprob"] / max(1, graph.thoughts[id]["tokens"]) for id in ids]
+    weights = [math.exp(mean - max(means)) for mean in means]
+    return [weight / math.fsum(weights) for weight in weights]
+
+
+def uniform_priors(graph: ThoughtGraph, ids: Sequence[str]) -> list[float]:
+    """The same prior for every sibling."""
+    return [1 / len(ids)] * len(ids)
+
+
+PRIORS = {"policy": policy_priors, "uniform": uniform_priors}
+
+
+def puct(parent: Stats, child: Stats, prior: float, *, c1: float = 1.25, c2: float = 19652.0) -> float:
+    """The score of a child, x1's Algorithm 1 (arXiv 2501.11223) after AlphaZero.
+
+    q̂ + √N_parent / (1 + N_child) · (c1 + ln((N_parent + c2 + 1) / c2)) · prior, where q̂ is q brought from
+    [-1, 1] to [0, 1]. Deviation: x1 prints √(N_parent − 1) and bears children with N = 1, which is the
+    same where every expansion is counted once, and no number at an unvisited root.
+    """
+    exploration = c1 + math.log((parent["visits"] + c2 + 1) / c2)
+    q = (child["q"] + 1) / 2
+    return q + math.sqrt(parent["visits"]) / (1 + child["visits"]) * exploration * prior
+
+
+def descend(
+    graph: ThoughtGraph,
+    *,
+    wants_children: Callable[[ThoughtGraph, str], bool],
+    priors: Callable[[ThoughtGraph, Sequence[str]], list[float]],
+    c1: float,
+    c2: float,
+) -> str | None:
+    """From the root along the best-scored open child to a thought that wants children; None if all is closed.
+
+    Ties go to the first child.
+    """
+    id = graph.root
+    while not graph.stats[id]["closed"] and not wants_children(graph, id):
+        children = [child for child in graph.children(id) if not graph.stats[child]["closed"]]
+        if not children:
+            return None
+        stats = graph.stats
+        scores = [
+            puct(stats[id], stats[child], prior, c1=c1, c2=c2)
+            for child, prior in zip(children, priors(graph, children), strict=True)
+        ]
+        id = children[scores.index(max(scores))]
+    return None if graph.stats[id]["closed"] else id

@@ -1,0 +1,1 @@
+"""Thoughts and their graph, budgets, events and errors; standard library only."""

@@ -1,0 +1,64 @@
+"""Every error that the package raises on purpose, drawn as a tree.
+
+    RlmError
+    ├── InputError            what the caller asked for cannot be done
+    │   ├── UnknownNameError      no strategy, task, model or parameter of that name
+    │   ├── ProblemError          the question is not a problem of the task, or has no solution
+    │   ├── BudgetError           a budget that allows nothing, or is not a number
+    │   └── PromptTooLongError    the prompt does not fit the model's context
+    ├── ModelError            a model cannot be loaded or cannot go on
+    │   ├── ModelFileError        the file is missing, truncated or not a GGUF
+    │   └── DecodeError           llama.cpp refused a batch
+    ├── MissingExtraError     an optional dependency is not installed
+    └── CheckpointError       a stored search belongs to another model, strategy or version
+
+Each message is one sentence that says what is wrong and what to do.
+"""
+
+
+class RlmError(Exception):
+    """Base of all errors of this package."""
+
+
+class InputError(RlmError, ValueError):
+    """What the caller asked for cannot be done."""
+
+
+class UnknownNameError(InputError):
+    """No strategy, task, model or parameter of that name."""
+
+
+class ProblemError(InputError):
+    """The question is not a problem of the task, or has no solution."""
+
+
+class BudgetError(InputError):
+    """A budget that allows nothing, or is not a number."""
+
+
+class PromptTooLongError(InputError):
+    """The prompt does not fit the model's context."""
+
+
+class ModelError(RlmError):
+    """A model cannot be loaded or cannot go on."""
+
+
+class ModelFileError(ModelError):
+    """The file is missing, truncated or not a GGUF."""
+
+
+class DecodeError(ModelError):
+    """llama.cpp refused a batch."""
+
+
+class MissingExtraError(RlmError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        """`package` is what failed to import, `extra` the extra of rlm-agent that brings it."""
+        super().__init__(f"{package} is not installed; install it with: pip install 'rlm-agent[{extra}]'")
+
+
+class CheckpointError(RlmError):
+    """A stored search belongs to another model, strategy or version."""

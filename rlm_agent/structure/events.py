@@ -1,0 +1,45 @@
+"""What a search tells those who watch it, in the `custom` stream of its graph."""
+
+from typing import Literal, TypedDict
+
+from rlm_agent.structure.budget import Usage
+
+
+class OperatorEvent(TypedDict):
+    """One operator has run: the unit of trace-based supervision.
+
+    `inputs` and `outputs` are ids of thoughts; `model_calls` and `tokens` (generated) are this run's own.
+    """
+
+    event: Literal["operator"]
+    operator: str
+    inputs: list[str]
+    outputs: list[str]
+    model_calls: int
+    tokens: int
+
+
+class ThoughtEvent(TypedDict):
+    """A thought was added to the graph; `value` is its evaluation in [0, 1] where it has one."""
+
+    event: Literal["thought"]
+    id: str
+    parent: str | None
+    depth: int
+    kind: str
+    text: str
+    reason: str | None
+    value: float | None
+
+
+class AnswerEvent(TypedDict):
+    """The search is over: its answer, whether a verifier accepted it, and why the search stopped."""
+
+    event: Literal["answer"]
+    answer: str | None
+    verified: bool | None
+    stopped: str
+    usage: Usage
+
+
+Event = OperatorEvent | ThoughtEvent | AnswerEvent

@@ -1,0 +1,116 @@
+"""Thoughts, their statistics, and the id-keyed graph that they form.
+
+Records are plain JSON dicts, so that any checkpointer stores them as they are; the `TypedDict`s and
+`ThoughtGraph` are typed views over them. A thought never changes once written; what changes as the
+search goes on lives in its `Stats`. Children need no index: the ids of a thought's children derive from
+its own id and from their number.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NotRequired, TypedDict
+
+from rlm_agent.structure.ids import child_id
+
+Kind = Literal["root", "step", "final", "failed"]
+"""`root` holds the question, `step` can be continued, `final` ends a chain, `failed` was refused."""
+
+
+class Thought(TypedDict):
+    """One node's content, immutable.
+
+    `text` is the step as the policy wrote it, without its delimiter (of a root: the question).
+    `tokens` counts what was generated for it, end marks included; `logprob` is the natural logarithm of
+    their joint probability under the policy at temperature 1. `state` is the checker's canonical state
+    after the step, `answer` the answer of a final thought, `reason` why a failed one was refused.
+    `parents` names further parents, known at birth, of an aggregate; its id derives from `parent`.
+    """
+
+    parent: str | None
+    index: int
+    depth: int
+    kind: Kind
+    text: str
+    tokens: int
+    logprob: float
+    state: NotRequired[str]
+    answer: NotRequired[str]
+    reason: NotRequired[str]
+    parents: NotRequired[list[str]]
+
+
+class Stats(TypedDict):
+    """What changes about a thought: absolute values, so that writing them twice does no harm.
+
+    `visits` counts the backups through the thought and `q` is their mean return in [-1, 1]; `value` is
+    its own evaluation in [0, 1], None before one; `children` counts those generated so far; `closed`
+    means that it is not to be selected again (pruned, finished or exhausted).
+    """
+
+    visits: int
+    q: float
+    value: float | None
+    children: int
+    closed: bool
+
+
+def fresh_stats(thought: Thought) -> Stats:
+    """The statistics of a thought just born; only a root or a step can be selected."""
+    return Stats(visits=0, q=0.0, value=None, children=0, closed=thought["kind"] in ("final", "failed"))
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What an operator adds: new thoughts and the new statistics of new or old ones."""
+
+    thoughts: dict[str, Thought]
+    stats: dict[str, Stats]
+
+    def followed_by(self, later: "Writes") -> "Writes":
+        """Both together; where they write the same, the later one holds."""
+        return Writes({**self.thoughts, **later.thoughts}, {**self.stats, **later.stats})
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtGraph:
+    """A read-only view of one question's thoughts: `root` and what descends from it."""
+
+    root: str
+    thoughts: Mapping[str, Thought]
+    stats: Mapping[str, Stats]
+
+    @property
+    def question(self) -> str:
+        """The text of the root."""
+        return self.thoughts[self.root]["text"]
+
+    def children(self, id: str) -> list[str]:
+        """The ids of a thought's children, in the order of their birth."""
+        return [child_id(id, index) for index in range(self.stats[id]["children"])]
+
+    def path(self, id: str) -> list[str]:
+        """The ids from the root to a thought, both included, along primary parents."""
+        path = [id]
+        while (parent := self.thoughts[path[-1]]["parent"]) is not None:
+            path.append(parent)
+        return path[::-1]
+
+    def steps(self, id: str) -> list[str]:
+        """The texts of the steps from the root, which is not among them, to a thought."""
+        return [self.thoughts[step]["text"] for step in self.path(id)[1:]]
+
+    def walk(self) -> Iterator[str]:
+        """All ids of this question, parents first, siblings in the order of their birth."""
+        pending = [self.root]
+        while pending:
+            id = pending.pop()
+            yield id
+            pending.extend(reversed(self.children(id)))
+
+    def finals(self) -> list[str]:
+        """The ids of the thoughts that end a chain, in the order of `walk`."""
+        return [id for id in self.walk() if self.thoughts[id]["kind"] == "final"]
+
+    def updated(self, writes: Writes) -> "ThoughtGraph":
+        """The graph after an operator's writes; this one stays as it is."""
+        return ThoughtGraph(self.root, {**self.thoughts, **writes.thoughts}, {**self.stats, **writes.stats})

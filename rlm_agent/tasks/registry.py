@@ -1,0 +1,118 @@
+"""Tasks by name: what a specialist model is good at, what `solve` and `eval` run."""
+
+import csv
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rlm_agent.structure.errors import ProblemError, UnknownNameError
+from rlm_agent.structure.steps import Steps, Verifier
+from rlm_agent.tasks.countdown.checker import answer, check_step, verify
+from rlm_agent.tasks.countdown.generator import draw_countdown, draw_game24
+from rlm_agent.tasks.countdown.moves import solvable
+from rlm_agent.tasks.countdown.puzzle import EXAMPLE, MAX_NUMBERS, Puzzle, Split, parse
+
+_RANGE = re.compile(r"(.*?)(?::(\d+)-(\d+))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A family of problems: how it is read, stepped through, verified and drawn.
+
+    `draw(split, rng)` yields distinct problems of a split, in an order that `rng` decides.
+    """
+
+    name: str
+    title: str
+    example: str
+    steps: Steps
+    verifier: Verifier
+    draw: Callable[[Split, random.Random], Iterator[Puzzle]]
+
+    def problems(self, split: Split, count: int, seed: int) -> list[str]:
+        """Up to `count` distinct problems of a split, fewer where there are no more."""
+        drawn = self.draw(split, random.Random(f"{self.name}/{split}/{seed}"))
+        return [puzzle.text for puzzle, _ in zip(drawn, range(count), strict=False)]
+
+
+def get_task(name: str) -> Task:
+    """The task of that name; `UnknownNameError` lists those there are."""
+    if name not in TASKS:
+        raise UnknownNameError(f"there is no task {name!r}; choose one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def read_puzzle(text: str, *, target: int | None = None) -> str:
+    """The canonical text of a puzzle; `ProblemError` where it is none or has no solution."""
+    puzzle = parse(text, target=target)
+    if solvable(puzzle.numbers, puzzle.target) is False:
+        raise ProblemError(f"{puzzle.text!r} has no solution; try other numbers or another target")
+    return puzzle.text
+
+
+def read_problems(source: str) -> list[str]:
+    """The canonical texts of the puzzles in `FILE` or, counted from 1, in `FILE:FIRST-LAST`.
+
+    A CSV has the column `Puzzles` (numbers, target 24); JSONL has `{"numbers": […], "target": …}` a line.
+    Raises `ProblemError` where the file or one of these lines cannot be read.
+    """
+    name, first, last = _RANGE.fullmatch(source).groups()  # type: ignore[union-attr]
+    problems = _read_file(Path(name))
+    chosen = problems[max(0, int(first or 1) - 1) : int(last) if last else None]
+    if not chosen:
+        raise ProblemError(f"{source} names no puzzle; choose a range within 1-{len(problems)}")
+    return chosen
+
+
+def _read_file(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            read = _jsonl if path.suffix in (".jsonl", ".json") else _csv
+            return list(read(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ProblemError(f"{path} cannot be read ({error}); name a CSV or JSONL file") from error
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ProblemError):
+            raise
+        raise ProblemError(
+            f"{path} has a line that is no puzzle; a CSV needs the column Puzzles, a JSONL numbers and target"
+        ) from error
+
+
+def _csv(stream: Iterator[str]) -> Iterator[str]:
+    for row in csv.DictReader(stream):
+        yield parse(row["Puzzles"], target=24).text
+
+
+def _jsonl(stream: Iterator[str]) -> Iterator[str]:
+    for line in stream:
+        if line.strip():
+            row = json.loads(line)
+            numbers = " ".join(str(int(number)) for number in row["numbers"])
+            yield parse(f"{numbers} : {int(row['target'])}").text
+
+
+def _countdown_task(
+    name: str, title: str, draw: Callable[[Split, random.Random], Iterator[Puzzle]], target: int | None
+) -> Task:
+    steps = Steps(
+        max_tokens=24,
+        max_steps=MAX_NUMBERS - 1,
+        read=partial(read_puzzle, target=target),
+        check=check_step,
+        answer=answer,
+    )
+    return Task(name, title, EXAMPLE, steps, verify, draw)
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        _countdown_task("game24", "Game of 24: reach 24 from four numbers", draw_game24, 24),
+        _countdown_task("countdown", "Countdown: reach a target from n numbers", draw_countdown, None),
+    )
+}

@@ -1,0 +1,180 @@
+"""From a trained decoder and its tokenizer to one GGUF file that llama.cpp runs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gguf
+import numpy as np
+import torch
+from gguf.quants import quantize as quantized
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from rlm_agent.structure.errors import InputError, UnknownNameError
+from rlm_agent.training.decoder import Decoder, DecoderConfig
+from rlm_agent.training.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS
+
+Quantization = Literal["q8_0", "f16", "f32"]
+FORMAT = 1
+"""Version of the `rlm.*` keys, stored as `rlm.format`."""
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ message['content'] + '\\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
+)
+"""The prompt as the model was trained on it: the question on a line, then what has been answered so far."""
+
+_KINDS = {
+    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "f32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+}
+_TENSORS = {
+    "attention_norm": "attn_norm",
+    "query": "attn_q",
+    "key": "attn_k",
+    "value": "attn_v",
+    "out": "attn_output",
+    "feed_norm": "ffn_norm",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the file says about itself; the defaults are `mini`'s.
+
+    `task` and `step_delimiter` are stored as `rlm.task` and `rlm.step.delimiter`: what kind of problem
+    the model was trained on, and the text that ends one of its steps.
+    """
+
+    name: str = "rlm-agent mini"
+    description: str = "Solves Countdown and Game of 24 puzzles step by step; trained from scratch."
+    author: str = "the rlm-agent authors"
+    license: str = "mit"
+    task: str = "countdown"
+    step_delimiter: str = "\n"
+
+
+def export_gguf(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    path: Path,
+    *,
+    identity: Identity = Identity(),
+    quantize: Quantization = "q8_0",
+) -> None:
+    """Write `model` and `tokenizer` to `path`, which is replaced whole or not at all.
+
+    Under `q8_0` a matrix whose rows are no multiple of 32 long is stored as `f16`; norms stay `f32`
+    always. Raises `InputError` where the tokenizer does not fit the model, or for another `quantize`.
+    """
+    if quantize not in _KINDS:
+        raise UnknownNameError(f"{quantize!r} is no quantization; choose one of {', '.join(_KINDS)}")
+    if tokenizer.get_vocab_size() != model.config.vocabulary:
+        raise InputError(
+            f"the tokenizer has {tokenizer.get_vocab_size()} tokens and the model "
+            f"{model.config.vocabulary}; export the tokenizer that the model was trained with"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        _write(partial, model, tokenizer, identity, quantize)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(
+    path: Path, model: Decoder, tokenizer: Tokenizer, identity: Identity, quantize: Quantization
+) -> None:
+    writer = gguf.GGUFWriter(path, "llama")
+    try:
+        _add_identity(writer, identity)
+        _add_sizes(writer, model.config)
+        _add_tokenizer(writer, tokenizer)
+        _add_tensors(writer, model, quantize)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+def _add_identity(writer: gguf.GGUFWriter, identity: Identity) -> None:
+    writer.add_name(identity.name)
+    writer.add_description(identity.description)
+    writer.add_author(identity.author)
+    writer.add_license(identity.license)
+    writer.add_string("rlm.task", identity.task)
+    writer.add_string("rlm.step.delimiter", identity.step_delimiter)
+    writer.add_uint32("rlm.format", FORMAT)
+
+
+def _add_sizes(writer: gguf.GGUFWriter, config: DecoderConfig) -> None:
+    writer.add_vocab_size(config.vocabulary)
+    writer.add_context_length(config.context)
+    writer.add_embedding_length(config.width)
+    writer.add_block_count(config.layers)
+    writer.add_feed_forward_length(config.feed_forward)
+    writer.add_head_count(config.heads)
+    writer.add_head_count_kv(config.heads)
+    writer.add_rope_dimension_count(config.head_width)
+    writer.add_rope_freq_base(config.rope_base)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")  # splits as `ByteLevel(use_regex=True)` does
+    writer.add_token_list(tokens)
+    writer.add_token_types([control if token in SPECIAL_TOKENS else normal for token in tokens])
+    writer.add_token_merges([" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]])
+    writer.add_pad_token_id(vocabulary[PAD])
+    writer.add_bos_token_id(vocabulary[BOS])
+    writer.add_eos_token_id(vocabulary[EOS])
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    writer.add_chat_template(CHAT_TEMPLATE)
+
+
+def _add_tensors(writer: gguf.GGUFWriter, model: Decoder, quantize: Quantization) -> None:
+    """All weights under llama.cpp's names.
+
+    There is no `output.weight`: where it is missing, llama.cpp takes `token_embd.weight` in its place,
+    as the decoder does.
+    """
+    wanted, file_type = _KINDS[quantize]
+    writer.add_file_type(file_type)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for name, parameter in model.state_dict().items():
+        tensor = parameter.detach().to("cpu", torch.float32).numpy()
+        kind = _kind(tensor, wanted)
+        writer.add_tensor(_rename(name), quantized(tensor, kind), raw_dtype=kind)
+
+
+def _rename(name: str) -> str:
+    match name.split("."):
+        case ["embedding", "weight"]:
+            return "token_embd.weight"
+        case ["norm", "weight"]:
+            return "output_norm.weight"
+        case ["blocks", block, part, "weight"]:
+            return f"blk.{block}.{_TENSORS[part]}.weight"
+    raise AssertionError(f"the decoder has a weight that GGUF has no name for: {name}")
+
+
+def _kind(tensor: NDArray[np.float32], wanted: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
+    if tensor.ndim == 1:
+        return gguf.GGMLQuantizationType.F32
+    block, _ = gguf.GGML_QUANT_SIZES[wanted]
+    return wanted if tensor.shape[-1] % block == 0 else gguf.GGMLQuantizationType.F16

@@ -1,0 +1,1 @@
+"""Tools that a thought, a checker or a verifier may call."""
