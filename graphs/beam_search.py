@@ -3,6 +3,8 @@
 Sources: Snell et al., arXiv 2408.03314 (PRM-guided); with its constants n = width · expansions.
 """
 
+from collections.abc import Sequence
+
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.common import Common, Model, build
@@ -11,7 +13,7 @@ from rlm_agent.operators.generate import Plan
 from rlm_agent.operators.prune import beyond_top, close, duplicates
 from rlm_agent.operators.select import Score, best, likelihood, open_leaves, own_value
 from rlm_agent.structure.errors import InputError
-from rlm_agent.structure.thoughts import Writes
+from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
 def create_beam_search(
@@ -20,9 +22,10 @@ def create_beam_search(
     """A reasoner that keeps the `width` best unfinished chains and gives each `expansions` new steps a round.
 
     Chains are ranked by their last step's value, or, without a value model, by the likelihood of the
-    whole chain under the policy. Finished chains are kept aside and do not take a place in the beam; steps
-    that lead to one state are merged before the ranking. A beam that has run empty
-    without an answer, or with none that the verifier accepts, is started anew from the root until the budget is spent. `common` is documented at `Common`.
+    whole chain under the policy; so are the finished ones for the answer. Finished chains are kept aside and do not take a place in the beam; steps
+    that lead to one state are merged before the ranking. A beam that has run empty without an answer, or with
+    none that the verifier accepts, is started anew from the root until the budget is spent. `common` is
+    documented at `Common`.
     """
     if width < 1 or expansions < 1:
         raise InputError(f"width={width}, expansions={expansions} keep no beam; both must be at least 1")
@@ -42,4 +45,8 @@ def create_beam_search(
         merged = close(graph, duplicates(graph, fresh))
         return merged.followed_by(close(graph, beyond_top(graph.updated(merged), fresh, score, width)))
 
-    return build("beam_search", model, Rules(select=select, prune=prune, answer=best), common)
+    def answer(graph: ThoughtGraph, ids: Sequence[str]) -> str | None:
+        judged = any(graph.stats[id]["value"] is not None for id in ids)
+        return best(graph, ids, own_value if judged else likelihood)
+
+    return build("beam_search", model, Rules(select=select, prune=prune, answer=answer), common)

@@ -91,10 +91,10 @@ def _parts(model: Model, common: Common, decoding: dict[str, float]) -> Parts:
 
 def _decoding(common: Common, defaults: dict[str, float]) -> Decoding:
     keys = ("temperature", "top_k", "top_p", "min_p")
-    chosen: dict[str, Any] = {**defaults, **{key: common[key] for key in keys if key in common}}  # type: ignore[literal-required]
+    chosen: dict[str, Any] = {**defaults, **{key: value for key, value in common.items() if key in keys}}
     decoding = Decoding(**chosen)
     if decoding.temperature < 0 or decoding.top_k < 0 or not 0 < decoding.top_p <= 1 or decoding.min_p < 0:
         raise InputError(
-            f"{decoding} cannot be drawn from; temperature, top_k and min_p are at least 0, top_p is in (0, 1]"
+            f"{decoding} draws nothing; temperature, top_k and min_p are at least 0, top_p is in (0, 1]"
         )
     return decoding

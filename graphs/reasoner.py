@@ -51,8 +51,8 @@ def create_reasoner(
     strategy: a name in `STRATEGIES`; its own parameters, documented at its `create_*`, follow as
     keywords. model: `"mini"`, the path of a `.gguf`, or a `Policy`. The other keywords are documented at
     `Common`. The graph puts out `messages`, `answer` and `usage`; the tree of thoughts is within
-    reach of `get_state`. Raises `UnknownNameError` for a strategy, model or parameter that does not exist, and
-    the model's own errors where it cannot be loaded.
+    reach of `get_state`. Raises `UnknownNameError` for a strategy, model or parameter that does not exist,
+    and the model's own errors where it cannot be loaded.
     """
     create = get_strategy(strategy)
     _check_parameters(strategy, create, parameters)

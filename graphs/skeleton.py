@@ -104,7 +104,7 @@ def compile_search(name: str, strategy: str, rules: Rules, parts: Parts, **optio
     return builder.compile(name=name, **options)
 
 
-def _both_ways(name: str, body: Node) -> RunnableLambda[State, State]:
+def _both_ways(name: str, body: Node) -> RunnableLambda[Any, State]:
     """One body of code as a node for plain and for async runs."""
 
     def run(state: State) -> State:
@@ -129,17 +129,19 @@ class _Nodes:
         """Plant the root of a new question, or go on with the search of the last one."""
         yield from ()
         asked = conversation.last_question(state["messages"])
+        question = self.parts.steps.read(asked.text)
         run: Run | None = state.get("run")
-        if run is not None and run["asked"] == asked.id:
+        if run is not None and run["asked"] == asked.id and state["thoughts"][run["root"]]["text"] == question:
             self._check_identity(run)
             return {"run": {**run, "stopped": None}}
-        turn = conversation.turn_of(state["messages"])
+        # A conversation that was edited or trimmed plants no root over an older one.
+        turn = max(conversation.turn_of(state["messages"]), run["turn"] + 1 if run else 1)
         root = Thought(
             parent=None,
             index=0,
             depth=0,
             kind="root",
-            text=self.parts.steps.read(asked.text),
+            text=question,
             tokens=0,
             logprob=0.0,
         )
@@ -238,6 +240,7 @@ class _Nodes:
 
     def _search(self, state: State) -> Search:
         parts, run = self.parts, state["run"]
+        self._check_identity(run)
         graph = ThoughtGraph(run["root"], state["thoughts"], state["stats"])
         messages = conversation.policy_messages(
             state["messages"], graph.question, parts.policy, parts.system_prompt

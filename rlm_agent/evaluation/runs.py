@@ -10,7 +10,8 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 
 from rlm_agent.evaluation.metrics import wilson
-from rlm_agent.graphs.reasoner import Reasoner, create_reasoner
+from rlm_agent.graphs.reasoner import create_reasoner
+from rlm_agent.graphs.skeleton import Reasoner
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import CheckpointError, InputError
 from rlm_agent.structure.events import Event

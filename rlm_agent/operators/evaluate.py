@@ -23,13 +23,13 @@ def evaluate(
 ) -> Asking[Outcome]:
     """Give each of `ids` its value in [0, 1]; `outputs` are those that got one.
 
-    A failed thought is worth 0. A final one is worth 1 or 0 where there is a verifier, which sees the question
-    and the answer only. What is left goes to the value model in one batch, as far as the calls allow;
-    without a value model it keeps None.
+    A failed thought is worth 0. A final one is worth 1 or 0 where there is a verifier, which sees the
+    question and the answer only. What is left goes to the value model in one batch, as far as the calls
+    and the seconds allow (scoring writes no token and no thought); without a value model it keeps None.
     """
     values = {id: value for id in ids if (value := _judged(graph, id, setting)) is not None}
     usage = no_usage()
-    if setting.value is not None and allowance.spent is None:
+    if setting.value is not None and min(allowance.calls, allowance.seconds) > 0:
         asked = [id for id in ids if id not in values]
         asked = asked[: int(min(len(asked), allowance.calls))]
         candidates = [_candidate(graph, id, setting) for id in asked]

@@ -1,5 +1,6 @@
 """Generate: the policy writes new thoughts under given ones (blueprint §1, structure operators)."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -29,12 +30,14 @@ def generate(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allow
     fitting, max_tokens = allowance.samples(wanted, setting.steps.max_tokens)
     places = _places(graph, plan)[:fitting]
     requests = [_request(graph, place, setting, max_tokens) for place in places]
+    started = time.monotonic()
     completions = yield from ask_policy(setting.policy, requests)
     thoughts = {
         child_id(*place): read(graph, place, completion, setting)
         for place, completion in zip(places, completions, strict=True)
     }
-    return Outcome(_writes(graph, thoughts), list(thoughts), _usage(completions))
+    usage = _usage(completions, time.monotonic() - started)
+    return Outcome(_writes(graph, thoughts), list(thoughts), usage)
 
 
 def rollout(
@@ -148,8 +151,8 @@ def _writes(graph: ThoughtGraph, thoughts: dict[str, Thought]) -> Writes:
     return Writes(thoughts, stats)
 
 
-def _usage(completions: Sequence[Completion]) -> Usage:
-    usage = no_usage()
+def _usage(completions: Sequence[Completion], seconds: float) -> Usage:
+    usage = Usage({**no_usage(), "seconds": seconds})
     for completion in completions:
         spent = no_usage()
         spent["prompt_tokens"] = completion.prompt_tokens

@@ -16,10 +16,12 @@ _THINGS = (
     "eggs cakes loaves tickets flowers trees stones shirts shoes hats marbles balls kites lamps clocks keys"
 ).split()
 _UNITS = (
-    "dollars cents euros meters kilometers miles hours minutes seconds days weeks months years grams kilograms "
-    "liters percent dozen pairs pieces parts"
+    "dollars cents euros meters kilometers miles hours minutes seconds days weeks months years grams "
+    "kilograms liters percent dozen pairs pieces parts"
 ).split()
-_VERBS = "buys sells gives takes finds loses makes reads counts packs carries shares saves spends needs has".split()
+_VERBS = (
+    "buys sells gives takes finds loses makes reads counts packs carries shares saves spends needs has"
+).split()
 _SENTENCES = (
     "{name} {verb} {n} {thing} and {m} {thing2}.",
     "Each of the {n} {thing} costs {m} {unit}.",

@@ -35,10 +35,10 @@ def draw(
 
 def _draw_alike(shifted: Floats, decoding: Decoding, numbers: Floats) -> NDArray[np.int64]:
     if decoding.temperature == 0:
-        return np.argmax(shifted, axis=1)
+        return np.asarray(np.argmax(shifted, axis=1))
     weights = np.exp(shifted / decoding.temperature)
     cumulative = np.cumsum(_cut(weights, decoding), axis=1)
-    return np.count_nonzero(cumulative <= numbers[:, None] * cumulative[:, -1:], axis=1)
+    return np.asarray((cumulative <= numbers[:, None] * cumulative[:, -1:]).sum(axis=1))
 
 
 def _cut(weights: Floats, decoding: Decoding) -> Floats:
