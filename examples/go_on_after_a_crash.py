@@ -16,7 +16,7 @@ class Flaky:
     """A policy that dies at its fifth call, like a process that is killed."""
 
     def __init__(self, policy: Policy) -> None:
-        self.identity, self.task = policy.identity, policy.task
+        self.identity, self.task, self.decoding = policy.identity, policy.task, policy.decoding
         self._policy, self._calls = policy, 0
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -38,7 +38,9 @@ with tempfile.TemporaryDirectory() as folder:
     connection = sqlite3.connect(Path(folder) / "searches.db", check_same_thread=False)
     saver = SqliteSaver(connection)
     try:
-        create_mcts(Flaky(mini), seed=7, stop_when_verified=False, checkpointer=saver).invoke(question, thread)
+        create_mcts(Flaky(mini), seed=7, stop_when_verified=False, checkpointer=saver).invoke(
+            question, thread
+        )
     except ConnectionError as error:
         print("stopped:", error)
     reasoner = create_mcts(mini, seed=7, stop_when_verified=False, checkpointer=saver)

@@ -1,5 +1,6 @@
 """What every `create_*` takes beside its own parameters, and how it becomes the parts of a search."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -32,7 +33,7 @@ class Common(TypedDict, total=False):
     seed: decides every draw; without one, it is drawn once and stored with the run.
     checkpointer, store: LangGraph's.
     name: of the compiled graph and of its replies; the default is the strategy's.
-    temperature, top_k, top_p, min_p: of the policy's decoding.
+    temperature, top_k, top_p, min_p: of the policy's decoding; the defaults are what the model recommends.
     stop_when_verified: end at the first answer that the verifier accepts (default); a chain that merely
         ends never stops a search.
     """
@@ -56,7 +57,7 @@ class Common(TypedDict, total=False):
 
 
 def build(strategy: str, model: Model, rules: Rules, common: Common, **decoding: float) -> Reasoner:
-    """Compile a strategy from its rules; `decoding` holds its own defaults where they differ."""
+    """Compile a strategy from its rules; `decoding` holds what it sets itself unless the caller does."""
     given = dict(common)
     for name in ("tools", "retriever"):
         if given.get(name):
@@ -82,17 +83,16 @@ def _parts(model: Model, common: Common, decoding: dict[str, float]) -> Parts:
         budget=common.get("budget") or DEFAULT_BUDGET,
         value=common.get("value"),
         verifier=get_task(verifier).verifier if isinstance(verifier, str) else verifier,
-        decoding=_decoding(common, decoding),
+        decoding=_decoding(policy, common, decoding),
         system_prompt=common.get("system_prompt") or INSTRUCTION,
         seed=common.get("seed"),
         stop_when_verified=common.get("stop_when_verified", True),
     )
 
 
-def _decoding(common: Common, defaults: dict[str, float]) -> Decoding:
-    keys = ("temperature", "top_k", "top_p", "min_p")
-    chosen: dict[str, Any] = {**defaults, **{key: value for key, value in common.items() if key in keys}}
-    decoding = Decoding(**chosen)
+def _decoding(policy: Policy, common: Common, own: dict[str, float]) -> Decoding:
+    given: dict[str, Any] = {name: value for name, value in common.items() if hasattr(policy.decoding, name)}
+    decoding = replace(policy.decoding, **{**own, **given})
     if decoding.temperature < 0 or decoding.top_k < 0 or not 0 < decoding.top_p <= 1 or decoding.min_p < 0:
         raise InputError(
             f"{decoding} draws nothing; temperature, top_k and min_p are at least 0, top_p is in (0, 1]"

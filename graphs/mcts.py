@@ -13,7 +13,7 @@ from rlm_agent.graphs.common import Common, Model, build
 from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
 from rlm_agent.operators.backpropagate import backpropagate_all
 from rlm_agent.operators.generate import Plan, generate, generate_to_end
-from rlm_agent.operators.prune import all_closed, exhausted, twin
+from rlm_agent.operators.prune import all_closed, exhausted, repeats, twin
 from rlm_agent.operators.select import PRIORS, best, descend, most_visited
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
@@ -28,7 +28,8 @@ def create_mcts(
     simulations: int | None = None,
     c1: float = 1.25,
     c2: float = 19652.0,
-    prior: Literal["policy", "uniform"] = "policy",
+    prior: Literal["policy", "uniform"] = "uniform",
+    patience: int = 1,
     gamma: float = 1.0,
     learning_rate: float = 0.5,
     answer_by: Literal["value", "visits"] = "value",
@@ -41,15 +42,17 @@ def create_mcts(
     rollout: carry each new step on to the end of its chain, and keep that chain in the tree.
     simulations: bound on the rounds; None leaves it to the budget.
     c1, c2: exploration in PUCT, 1.25 and 19652 in x1. prior: of a child, see `operators.select`.
+    patience: with widening, a thought all of whose children are closed is given up once so many samples
+        under it have brought nothing new; the root never is.
     gamma, learning_rate: of the backup, see `operators.backpropagate`; x1 has γ in [.95, 1], lr = 1.
     answer_by: of the finished chains, take that of the highest value, or the most visited one. Neither
         has a share of the exploration term.
 
     A leaf's return is 2v − 1 for its value v in [0, 1], 0 where nobody has valued it. Deviations from x1:
-    x1's defaults are `branching` ≥ 2, `widening=0`, `rollout=False`, `prior="uniform"`, and it mixes
-    model values and rollouts by α where here the backup does. `common` is documented at `Common`.
+    x1 itself is `branching` ≥ 2, `widening=0`, `rollout=False`, and mixes model values and rollouts by α
+    where here the backup does. `common` is documented at `Common`.
     """
-    _check(branching, widening, prior, learning_rate)
+    _check(branching, widening, prior, patience, learning_rate)
     answers = {"value": best, "visits": most_visited}
 
     def missing(graph: ThoughtGraph, id: str) -> int:
@@ -59,7 +62,13 @@ def create_mcts(
         return math.ceil(wanted) - stats["children"]
 
     def wants_children(graph: ThoughtGraph, id: str) -> bool:
-        return missing(graph, id) > 0 or (widening > 0 and all_closed(graph, graph.children(id)))
+        return missing(graph, id) > 0 or all_closed(graph, graph.children(id))
+
+    def given_up(graph: ThoughtGraph, id: str) -> bool:
+        """Whether a thought without open children is not worth another one."""
+        if widening == 0:
+            return missing(graph, id) <= 0
+        return id != graph.root and repeats(graph, id) >= patience
 
     def select(search: Search) -> Plan:
         graph = search.graph
@@ -68,10 +77,10 @@ def create_mcts(
 
     def backpropagate(search: Search) -> Writes:
         graph = search.graph
-        leaves = _ends(graph, search.run["fresh"])
+        leaves = _leaves(graph, search.run["fresh"])
         returns = [(leaf, _return(graph, leaf)) for leaf in leaves]
         backed_up = backpropagate_all(graph, returns, gamma=gamma, learning_rate=learning_rate)
-        return backed_up.followed_by(exhausted(graph.updated(backed_up), leaves, wants_children))
+        return backed_up.followed_by(exhausted(graph.updated(backed_up), leaves, given_up))
 
     rules = Rules(
         select=select,
@@ -83,24 +92,28 @@ def create_mcts(
     return build("mcts", model, rules, common)
 
 
-def _check(branching: int, widening: float, prior: str, learning_rate: float) -> None:
+def _check(branching: int, widening: float, prior: str, patience: int, learning_rate: float) -> None:
     if branching < 1 or not 0 <= widening <= 1:
         raise InputError(f"branching={branching}, widening={widening}: give at least 1, and 0 to 1")
+    if patience < 1:
+        raise InputError(f"patience={patience} gives everything up; give at least 1")
     if not 0 < learning_rate <= 1:
         raise InputError(f"learning_rate={learning_rate} learns nothing; give a number in (0, 1]")
     if prior not in PRIORS:
         raise UnknownNameError(f"there is no prior {prior!r}; choose one of {', '.join(PRIORS)}")
 
 
-def _ends(graph: ThoughtGraph, fresh: Sequence[str]) -> list[str]:
-    """The fresh thoughts at which something was learned: the ends of chains, merged doubles left out."""
-    return [
-        id
-        for id in fresh
-        if not graph.stats[id]["children"] and (graph.thoughts[id]["kind"] != "step" or twin(graph, id) == id)
-    ]
+def _leaves(graph: ThoughtGraph, fresh: Sequence[str]) -> list[str]:
+    """Where a simulation ended, chain by chain: a fresh thought without children, or an elder closed one."""
+    ends = (twin(graph, id) if graph.thoughts[id]["kind"] == "step" else id for id in fresh)
+    return list(
+        dict.fromkeys(id for id in ends if graph.stats[id]["closed"] or not graph.stats[id]["children"])
+    )
 
 
 def _return(graph: ThoughtGraph, leaf: str) -> float:
-    value = graph.stats[leaf]["value"]
-    return 0.0 if value is None else 2 * value - 1
+    """In [-1, 1]: of an exhausted thought what it is known to be worth, of a new one what its value says."""
+    stats = graph.stats[leaf]
+    if stats["children"]:
+        return stats["q"]
+    return 0.0 if stats["value"] is None else 2 * stats["value"] - 1

@@ -131,7 +131,11 @@ class _Nodes:
         asked = conversation.last_question(state["messages"])
         question = self.parts.steps.read(asked.text)
         run: Run | None = state.get("run")
-        if run is not None and run["asked"] == asked.id and state["thoughts"][run["root"]]["text"] == question:
+        if (
+            run is not None
+            and run["asked"] == asked.id
+            and state["thoughts"][run["root"]]["text"] == question
+        ):
             self._check_identity(run)
             return {"run": {**run, "stopped": None}}
         # A conversation that was edited or trimmed plants no root over an older one.

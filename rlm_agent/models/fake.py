@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from rlm_agent.models.protocols import Candidate, Completion, Request, Score
+from rlm_agent.models.protocols import Candidate, Completion, Decoding, Request, Score
 
 Reply = tuple[str, float] | tuple[str, float, bool]
 """A step's text, its log-probability and, True if the answer ends with it, False by default."""
@@ -23,6 +23,7 @@ class FakePolicy:
     """
 
     identity = "fake"
+    decoding = Decoding()
 
     def __init__(
         self,

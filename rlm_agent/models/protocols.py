@@ -17,7 +17,11 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are drawn: temperature 0 is greedy; the cuts apply in the order top-k, top-p, min-p."""
+    """How tokens are drawn: temperature 0 is greedy.
+
+    The cuts apply in the order top-k, top-p, min-p, and before the temperature, as in llama.cpp: a high
+    temperature then levels what the model thinks possible without letting nonsense in.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
@@ -96,6 +100,10 @@ class Policy(Protocol):
     @property
     def task(self) -> str | None:
         """The only task that a specialist knows; None for a general model."""
+
+    @property
+    def decoding(self) -> Decoding:
+        """How its tokens are best drawn, unless the caller says otherwise."""
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; a request that fails comes back with `finish='error'`."""

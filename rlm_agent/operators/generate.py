@@ -56,7 +56,7 @@ def rollout(
         outcome = outcome.followed_by(Outcome(close(grown, doubles), [], no_usage()))
         grown = graph.updated(outcome.writes)
         frontier = dict.fromkeys(twin(grown, id) for id in fresh)
-        plan = [(id, 1) for id in frontier if grown.thoughts[id]["kind"] == "step"]
+        plan = [(id, 1) for id in frontier if not grown.stats[id]["closed"]]
         step = yield from generate(grown, plan, setting, allowance.less(outcome.usage))
         outcome = outcome.followed_by(step)
         fresh = step.outputs

@@ -46,15 +46,21 @@ def all_closed(graph: ThoughtGraph, ids: Sequence[str]) -> bool:
     return all(graph.stats[id]["closed"] for id in ids)
 
 
+def repeats(graph: ThoughtGraph, id: str) -> int:
+    """How many children of a thought brought nothing new: failed, or said what an elder sibling said."""
+    kept = [child for child in graph.children(id) if graph.thoughts[child]["kind"] != "failed"]
+    return graph.stats[id]["children"] - len({_meaning(graph.thoughts[child]) for child in kept})
+
+
 def exhausted(
-    graph: ThoughtGraph, leaves: Sequence[str], wants_children: Callable[[ThoughtGraph, str], bool]
+    graph: ThoughtGraph, leaves: Sequence[str], given_up: Callable[[ThoughtGraph, str], bool]
 ) -> Writes:
-    """Close the ancestors of `leaves` that want no more children and have none open; bottom up."""
+    """Close the ancestors of `leaves` that have no open child and are to be given up; bottom up."""
     writes = Writes({}, {})
     for leaf in leaves:
         for id in reversed(graph.path(leaf)[:-1]):
             grown = graph.updated(writes)
-            if wants_children(grown, id) or not all_closed(grown, graph.children(id)):
+            if not all_closed(grown, grown.children(id)) or not given_up(grown, id):
                 break
             writes = writes.followed_by(close(grown, [id]))
     return writes

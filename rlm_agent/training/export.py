@@ -51,7 +51,8 @@ class Identity:
     """What the file says about itself; the defaults are `mini`'s.
 
     `task` and `step_delimiter` are stored as `rlm.task` and `rlm.step.delimiter`: what kind of problem
-    the model was trained on, and the text that ends one of its steps.
+    the model was trained on, and the text that ends one of its steps. `temperature` and `min_p` are the
+    recommended decoding, stored under llama.cpp's own keys.
     """
 
     name: str = "rlm-agent mini"
@@ -60,6 +61,8 @@ class Identity:
     license: str = "mit"
     task: str = "countdown"
     step_delimiter: str = "\n"
+    temperature: float = 1.5
+    min_p: float = 0.0005
 
 
 def export_gguf(
@@ -113,6 +116,8 @@ def _add_identity(writer: gguf.GGUFWriter, identity: Identity) -> None:
     writer.add_author(identity.author)
     writer.add_license(identity.license)
     writer.add_string("rlm.task", identity.task)
+    writer.add_float32("general.sampling.temp", identity.temperature)
+    writer.add_float32("general.sampling.min_p", identity.min_p)
     writer.add_string("rlm.step.delimiter", identity.step_delimiter)
     writer.add_uint32("rlm.format", FORMAT)
 

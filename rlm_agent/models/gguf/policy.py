@@ -16,7 +16,7 @@ from rlm_agent.models.gguf.context import CacheFullError, Context, Row
 from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.models.gguf.prefixes import PrefixCache, Tokens
 from rlm_agent.models.gguf.sampling import Floats, draw, uniforms
-from rlm_agent.models.protocols import Completion, Finish, Request
+from rlm_agent.models.protocols import Completion, Decoding, Finish, Request
 from rlm_agent.structure.errors import PromptTooLongError
 
 DEFAULT_CONTEXT = 4096
@@ -83,6 +83,7 @@ class GGUFPolicy:
         self._lock = threading.Lock()
         self.identity = f"gguf:{self._file.identity}:flash={int(flash_attention)}"
         self.task = self._file.metadata.get("rlm.task")
+        self.decoding = _recommended(self._file.metadata)
 
     def close(self) -> None:
         """Free the context and the weights; the policy cannot be used afterwards."""
@@ -207,6 +208,25 @@ class GGUFPolicy:
         if stop is not None and stop.encode() in stream.text:
             return "stop"
         return "length" if len(stream.generated) >= stream.limit else None
+
+
+def _recommended(metadata: dict[str, str]) -> Decoding:
+    """What the file's `general.sampling.*` say, llama.cpp's own keys; what is absent or broken is default."""
+    plain = Decoding()
+
+    def read(key: str, default: float, low: float, high: float) -> float:
+        try:
+            number = float(metadata[f"general.sampling.{key}"])
+        except (KeyError, ValueError):
+            return default
+        return number if low <= number <= high else default
+
+    return Decoding(
+        temperature=read("temp", plain.temperature, 0, 100),
+        top_k=int(read("top_k", plain.top_k, 0, 1e6)),
+        top_p=read("top_p", plain.top_p, 1e-6, 1),
+        min_p=read("min_p", plain.min_p, 0, 1),
+    )
 
 
 def _full() -> Completion:

@@ -36,8 +36,8 @@ def draw(
 def _draw_alike(shifted: Floats, decoding: Decoding, numbers: Floats) -> NDArray[np.int64]:
     if decoding.temperature == 0:
         return np.asarray(np.argmax(shifted, axis=1))
-    weights = np.exp(shifted / decoding.temperature)
-    cumulative = np.cumsum(_cut(weights, decoding), axis=1)
+    weights = _cut(np.exp(shifted), decoding) ** (1 / decoding.temperature)
+    cumulative = np.cumsum(weights, axis=1)
     return np.asarray((cumulative <= numbers[:, None] * cumulative[:, -1:]).sum(axis=1))
 
 

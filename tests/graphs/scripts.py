@@ -1,0 +1,121 @@
+"""What the graph tests share: scripted policies and values, every strategy, and looks at what it has grown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
+
+from rlm_agent import Budget, FakePolicy, FakeValue, Steps, ThoughtGraph, Verdict, create_reasoner
+from rlm_agent.graphs.skeleton import Reasoner
+from rlm_agent.models.fake import Reply, Script
+from rlm_agent.structure.budget import Usage
+from rlm_agent.structure.ids import derive_seed
+
+MCTS: dict[str, Any] = {
+    "branching": 1,
+    "widening": 0.5,
+    "rollout": True,
+    "simulations": None,
+    "c1": 1.25,
+    "c2": 19652.0,
+    "prior": "policy",
+    "gamma": 1.0,
+    "learning_rate": 0.5,
+    "answer_by": "value",
+}
+"""Every parameter of MCTS, with progressive widening and rollouts."""
+
+X1: dict[str, Any] = {
+    **MCTS,
+    "branching": 2,
+    "widening": 0.0,
+    "rollout": False,
+    "prior": "uniform",
+    "learning_rate": 1.0,
+}
+"""Every parameter of MCTS, as in x1."""
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "chain": ("chain", {}),
+    "self_consistency": ("self_consistency", {"n": 7, "parallel": 3}),
+    "best_of_n": ("best_of_n", {"n": 6, "parallel": None, "aggregation": "min", "weighted": True}),
+    "beam_search": ("beam_search", {"width": 2, "expansions": 2}),
+    "mcts": ("mcts", MCTS),
+    "x1": ("mcts", X1),
+}
+
+STEPS = Steps(max_tokens=6, max_steps=4)
+
+
+def wander(question: str, prefix: str) -> list[Reply]:
+    """Two ways on, an end whose answer depends on the way, and two replies that fail."""
+    return [
+        ("left", -0.5),
+        ("right then on", -1.0),
+        (f"answer {prefix.count('left')}", -1.2, True),
+        ("", -3.0),
+        ("word after word after word after word", -3.0),
+    ]
+
+
+def binary(depth: int) -> Script:
+    """A full binary tree of steps "0" and "1" whose chains end at `depth`, each with its own answer."""
+
+    def script(question: str, prefix: str) -> list[Reply]:
+        path = prefix.replace("\n", "")
+        last = len(path) + 1 == depth
+        return [(digit, -1.0, last) for digit in "01"]
+
+    return script
+
+
+def whole_path(question: str, steps: Sequence[str]) -> str:
+    """The answer of a chain is all of its steps."""
+    return "".join(steps)
+
+
+def guess(steps: Sequence[str]) -> float:
+    """A value in (0, 1) that a chain's text decides."""
+    return 0.05 + 0.9 * derive_seed(0, *steps) / 2**63
+
+
+def accepts(answer: str) -> Any:
+    """A verifier that accepts one answer."""
+    return lambda question, candidate: Verdict(candidate == answer)
+
+
+def reason(case: str, policy: FakePolicy | None = None, **keywords: Any) -> Reasoner:
+    """The reasoner of a case over the wandering policy, valued by `guess`, or as the keywords say."""
+    strategy, parameters = CASES[case]
+    common = {"value": FakeValue(guess), "steps": STEPS, "seed": 7, "budget": Budget(calls=60)}
+    return create_reasoner(strategy, policy or FakePolicy(wander), **{**common, **parameters, **keywords})
+
+
+def ask(text: str = "where to?") -> dict[str, Any]:
+    """The input that asks one question."""
+    return {"messages": [HumanMessage(text)]}
+
+
+def thread(name: str = "1", **options: Any) -> RunnableConfig:
+    """The configuration of one thread."""
+    return RunnableConfig(configurable={"thread_id": name}, **options)
+
+
+def grown(values: dict[str, Any]) -> ThoughtGraph:
+    """The tree of the last question in a state's values."""
+    return ThoughtGraph(values["run"]["root"], values["thoughts"], values["stats"])
+
+
+def counted(usage: Usage) -> dict[str, Any]:
+    """A usage without its seconds, which no two runs share."""
+    return {**usage, "seconds": 0}
+
+
+def found(values: dict[str, Any]) -> tuple[Any, ...]:
+    """What two runs of one search have in common: thoughts, statistics, answer and usage."""
+    return values["thoughts"], values["stats"], values["answer"], counted(values["usage"])
+
+
+FOUND = ["thoughts", "stats", "answer", "usage"]
+"""The channels that `found` reads."""

@@ -1,0 +1,111 @@
+"""No budget is ever exceeded, by any strategy, and what is reported is what the models counted."""
+
+import itertools
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request
+from rlm_agent.models.fake import Reply
+from tests.graphs.scripts import CASES, ask, guess, reason, wander
+
+bounds = st.none() | st.integers(1, 50)
+
+
+class Counting(FakePolicy):
+    """A fake that keeps its replies."""
+
+    def __init__(self) -> None:
+        super().__init__(wander)
+        self.completions: list[Completion] = []
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        replies = super().generate(requests)
+        self.completions += replies
+        return replies
+
+
+@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize("valued", [True, False])
+@settings(max_examples=8)
+@given(tokens=bounds, calls=bounds, nodes=bounds, seed=st.integers(0, 999))
+def test_no_budget_is_exceeded_and_usage_is_what_the_models_counted(
+    case: str, valued: bool, tokens: int | None, calls: int | None, nodes: int | None, seed: int
+) -> None:
+    if tokens is calls is nodes is None:
+        calls = 40
+    policy, value = Counting(), FakeValue(guess)
+    reasoner = reason(
+        case,
+        policy,
+        value=value if valued else None,
+        seed=seed,
+        budget=Budget(tokens=tokens, calls=calls, nodes=nodes),
+    )
+    usage = reasoner.invoke(ask())["usage"]
+    written = sum(completion.tokens for completion in policy.completions)
+    assert tokens is None or written <= tokens
+    assert nodes is None or len(policy.completions) <= nodes
+    assert calls is None or len(policy.completions) + len(value.candidates) <= calls
+    assert usage["completion_tokens"] == written
+    assert usage["nodes"] == len(policy.completions)
+    assert usage["model_calls"] == len(policy.completions) + len(value.candidates)
+    assert usage["prompt_tokens"] == sum(completion.prompt_tokens for completion in policy.completions)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_a_budget_of_one_call_makes_one_call(case: str) -> None:
+    policy = FakePolicy(wander)
+    reason(case, policy, budget=Budget(calls=1)).invoke(ask())
+    assert len(policy.requests) == 1
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_no_call_begins_after_the_seconds(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, begun = 0.0, []
+
+    def slow(question: str, prefix: str) -> list[Reply]:
+        return [("on", -1.0), ("and on", -1.0)]
+
+    class Slow(FakePolicy):
+        def generate(self, requests: Sequence[Request]) -> list[Completion]:
+            nonlocal now
+            begun.append(now)
+            now += 1.0
+            return super().generate(requests)
+
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("rlm_agent.graphs.skeleton.time", clock)
+    monkeypatch.setattr("rlm_agent.operators.generate.time", clock)
+    steps = reason_steps()
+    reasoner = reason(case, Slow(slow), value=None, steps=steps, budget=Budget(seconds=4.5))
+    result = reasoner.invoke(ask())
+    assert begun == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert result["usage"]["seconds"] == 5.0
+
+
+def reason_steps() -> Any:
+    """Steps that no chain of this file comes to the end of."""
+    from rlm_agent import Steps
+
+    return Steps(max_tokens=4, max_steps=100)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "chain"])
+@pytest.mark.parametrize("bound", ["tokens", "calls", "nodes"])
+def test_the_bound_that_ended_a_search_is_named_and_used_up(case: str, bound: str) -> None:
+    amount = 11
+    result = reason(case, value=None, budget=Budget(**{bound: amount})).invoke(ask())
+    counted = {"tokens": "completion_tokens", "calls": "model_calls", "nodes": "nodes"}[bound]
+    assert result["usage"][counted] == amount
+    assert result["messages"][-1].usage_metadata["output_tokens"] == result["usage"]["completion_tokens"]
+
+
+def test_a_bigger_budget_never_finds_less() -> None:
+    """A seed's tree grows with the budget: the thoughts of the smaller one are among the larger one's."""
+    spent = [reason("x1", budget=Budget(calls=4 * n)).invoke(ask())["usage"]["nodes"] for n in (1, 2, 4, 8)]
+    assert all(more > less for less, more in itertools.pairwise(spent))

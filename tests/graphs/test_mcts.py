@@ -1,0 +1,240 @@
+"""Monte Carlo tree search: a tree derived by hand, the same from a plain loop, and the traps of others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+from rlm_agent import Budget, FakePolicy, FakeValue, Steps, ThoughtGraph, create_mcts
+from rlm_agent.graphs.skeleton import Reasoner
+from rlm_agent.models.drive import drive
+from rlm_agent.models.fake import Reply
+from rlm_agent.models.protocols import Message
+from rlm_agent.operators.backpropagate import backpropagate_all
+from rlm_agent.operators.evaluate import evaluate
+from rlm_agent.operators.generate import generate
+from rlm_agent.operators.prune import exhausted
+from rlm_agent.operators.select import descend, uniform_priors
+from rlm_agent.operators.setting import Setting
+from rlm_agent.structure.budget import Allowance
+from tests.graphs.scripts import (
+    MCTS,
+    STEPS,
+    X1,
+    accepts,
+    ask,
+    binary,
+    grown,
+    guess,
+    thread,
+    whole_path,
+)
+from tests.structure.trees import plant
+
+
+def tree_of(reasoner: Reasoner, **options: Any) -> tuple[ThoughtGraph, dict[str, Any]]:
+    """The tree after one question, and the values of the final state."""
+    reasoner.invoke(ask("where to?"), thread(**options))
+    values = reasoner.get_state(thread()).values
+    return grown(values), values
+
+
+GOLDEN_VALUES = {
+    "a": 0.6, "b": 0.5,
+    "aa": 0.9, "ab": 0.2,
+    "ba": 0.7, "bb": 0.3,
+    "aaa": 1.0,
+    "baa": 0.8, "bab": 0.3,
+    "baaa": 0.9, "baab": 0.4,
+}  # fmt: skip
+
+
+def golden_script(question: str, prefix: str) -> list[Reply]:
+    """Each thought has the children "a" and "b"; "bb" and "aaa" end their chains, "aab" says nothing."""
+    path = prefix.replace("\n", "")
+    replies: list[Reply] = []
+    for letter in "ab":
+        text = "" if path + letter == "aab" else letter
+        replies.append((text, -1.0, path + letter in ("bb", "aaa")))
+    return replies
+
+
+def test_a_tree_of_six_simulations_is_the_one_derived_by_hand() -> None:
+    """c1 = 1 and c2 = 10¹² make the exploration √N_p / (1 + N_c) · prior to twelve digits; the prior is 1 over
+    the number of open siblings. A leaf's return is 2v − 1, and a failed one's is −1. lr = γ = 1, so that a
+    thought's q is the mean of its visited children's, weighted by N + 1.
+
+    1. root: no child yet. a ← .2, b ← 0.                      q(root) = (2·.2 + 2·0)/4 = .1, N = 2
+    2. root, √2: a .6 + .354, b .5 + .354 → a. aa ← .8, ab ← −.6.
+       q(a) = (2·.8 − 2·.6)/4 = .1, N = 3.                     q(root) = (4·.1 + 2·0)/6 = .0667, N = 4
+    3. root, √4: a .55 + .25, b .5 + .5 → b. ba ← .4, bb (final, closed) ← −.4.
+       q(b) = (2·.4 − 2·.4)/4 = 0, N = 3.                      q(root) = (4·.1 + 4·0)/8 = .05, N = 6
+    4. root, √6: a .55 + .306, b .5 + .306 → a, √3: aa .9 + .433, ab .2 + .433 → aa.
+       aaa (final) ← 1, aab (failed) ← −1, and aa, whose children are closed, is closed.
+       q(aa) = (2·1 − 2·1)/4 = 0, N = 3. q(a) = (4·0 − 2·.6)/6 = −.2, N = 5.
+                                                               q(root) = (6·−.2 + 4·0)/10 = −.12, N = 8
+    5. root, √8: a .4 + .236, b .5 + .354 → b → ba, its only open child. baa ← .6, bab ← −.4.
+       q(ba) = (2·.6 − 2·.4)/4 = .1, N = 3. q(b) = (4·.1 − 2·.4)/6 = −.0667, N = 5.
+                                                     q(root) = (6·−.2 − 6·.0667)/12 = −.1333, N = 10
+    6. root, √10: a .4 + .264, b .467 + .264 → b → ba, √3: baa .8 + .433, bab .3 + .433 → baa.
+       baaa ← .8, baab ← −.2. q(baa) = (2·.8 − 2·.2)/4 = .3, N = 3. q(ba) = (4·.3 − 2·.4)/6 = .0667, N = 5.
+       q(b) = (6·.0667 − 2·.4)/8 = −.05, N = 7.      q(root) = (6·−.2 − 8·.05)/14 = −.1143, N = 12
+    """
+    reasoner = create_mcts(
+        FakePolicy(golden_script, cycle=True),
+        **{**X1, "simulations": 6, "c1": 1.0, "c2": 1e12},
+        value=FakeValue(lambda steps: GOLDEN_VALUES["".join(steps)]),
+        steps=Steps(),
+        checkpointer=InMemorySaver(),
+    )
+    graph, values = tree_of(reasoner)
+    named = {
+        "".join(graph.steps(id)): graph.stats[id] for id in graph.walk() if graph.steps(id) != ["a", "a", ""]
+    }
+    failed = [graph.stats[id] for id in graph.walk() if graph.steps(id) == ["a", "a", ""]]
+    assert {path: stats["visits"] for path, stats in named.items()} == {
+        "": 12, "a": 5, "b": 7, "aa": 3, "ab": 1, "ba": 5, "bb": 1,
+        "aaa": 1, "baa": 3, "bab": 1, "baaa": 1, "baab": 1,
+    }  # fmt: skip
+    assert {path: stats["q"] for path, stats in named.items()} == pytest.approx({
+        "": -1.6 / 14, "a": -0.2, "b": -0.05, "aa": 0.0, "ab": -0.6, "ba": 0.4 / 6, "bb": -0.4,
+        "aaa": 1.0, "baa": 0.3, "bab": -0.4, "baaa": 0.8, "baab": -0.2,
+    })  # fmt: skip
+    assert [(stats["visits"], stats["q"], stats["value"]) for stats in failed] == [(1, -1.0, 0.0)]
+    assert {path for path, stats in named.items() if stats["closed"]} == {"aa", "aaa", "bb"}
+    assert values["run"]["stopped"] == "rounds"
+    assert graph.steps(values["run"]["best"]) == ["a", "a", "a"]
+
+
+def test_a_plain_loop_over_the_operators_grows_the_same_tree() -> None:
+    policy, value, seed, rounds = FakePolicy(ternary), FakeValue(guess), 11, 25
+    parameters = {**X1, "branching": 3, "gamma": 0.95, "simulations": rounds}
+    common = {"value": value, "steps": STEPS, "seed": seed, "budget": Budget(calls=10_000)}
+    reasoner = create_mcts(policy, **parameters, **common, system_prompt="", checkpointer=InMemorySaver())
+    expected, _ = tree_of(reasoner)
+
+    def wants_children(graph: ThoughtGraph, id: str) -> bool:
+        return graph.stats[id]["children"] < 3
+
+    setting = Setting(policy, (Message(role="user", content="where to?"),), seed, STEPS, value=value)
+    graph = plant("where to?")
+    for _ in range(rounds):
+        leaf = descend(graph, wants_children=wants_children, priors=uniform_priors, c1=1.25, c2=19652.0)
+        if leaf is None:
+            break
+        generated = drive(generate(graph, [(leaf, 3)], setting, Allowance()))
+        graph = graph.updated(generated.writes)
+        graph = graph.updated(drive(evaluate(graph, generated.outputs, setting, Allowance())).writes)
+        returns = [(id, 2 * (graph.stats[id]["value"] or 0.0) - 1) for id in ends(graph, generated.outputs)]
+        graph = graph.updated(backpropagate_all(graph, returns, gamma=0.95, learning_rate=1.0))
+        graph = graph.updated(exhausted(graph, [id for id, _ in returns], wants_children))
+    assert graph.thoughts == expected.thoughts
+    assert graph.stats == expected.stats
+    assert len(graph.thoughts) == 1 + 3 * rounds
+    assert {thought["kind"] for thought in graph.thoughts.values()} == {"root", "step", "final", "failed"}
+
+
+def ternary(question: str, prefix: str) -> list[Reply]:
+    """Two ways on, one of which ends at the fourth step, and a reply that fails."""
+    return [("left", -0.5), ("right", -0.6, prefix.count("\n") == 3), ("", -2.0)]
+
+
+def ends(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
+    """Of `ids` those from which something was learned: steps said twice are left out."""
+    seen: set[tuple[str | None, str]] = set()
+    kept = []
+    for id in ids:
+        said = (graph.thoughts[id]["parent"], graph.thoughts[id]["text"].strip())
+        if graph.thoughts[id]["kind"] != "step" or said not in seen:
+            kept.append(id)
+        seen.add(said)
+    return kept
+
+
+@pytest.mark.parametrize("parameters", [MCTS, X1], ids=["widening", "x1"])
+def test_the_tree_grows_deeper_with_the_simulations(parameters: dict[str, Any]) -> None:
+    depths = []
+    for simulations in (2, 8, 32, 128):
+        reasoner = create_mcts(
+            FakePolicy(binary(1000)),
+            **{**parameters, "rollout": False, "simulations": simulations},
+            steps=Steps(max_steps=1000, answer=whole_path),
+            seed=1,
+            budget=Budget(calls=10_000),
+            checkpointer=InMemorySaver(),
+        )
+        graph, _ = tree_of(reasoner)
+        depths.append(max(thought["depth"] for thought in graph.thoughts.values()))
+    assert depths == sorted(depths)
+    assert depths[-1] >= max(4, depths[0] + 3)
+
+
+def needle_search(depth: int, parameters: dict[str, Any], needle: str, seed: int, **common: Any) -> Reasoner:
+    """A search for one leaf of a binary tree, within 4 · 2^depth simulations."""
+    return create_mcts(
+        FakePolicy(binary(depth), cycle=True),
+        **{**parameters, "simulations": 4 * 2**depth},
+        verifier=accepts(needle),
+        steps=Steps(max_steps=depth, answer=whole_path),
+        seed=seed,
+        budget=Budget(calls=100_000),
+        **common,
+    )
+
+
+DEPTHS = [2, 3, 4, 5, pytest.param(6, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("parameters", [MCTS, X1], ids=["widening", "x1"])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_needle_at_the_depth_limit_is_found_in_every_run(depth: int, parameters: dict[str, Any]) -> None:
+    for seed in range(20):
+        needle = format(seed * 0x9E3779B1 % 2**depth, f"0{depth}b")
+        result = needle_search(depth, parameters, needle, seed).invoke(ask())
+        assert result["answer"] == needle, f"seed {seed}"
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_every_leaf_at_the_depth_limit_is_reached_and_judged(depth: int) -> None:
+    graph, values = tree_of(needle_search(depth, X1, "none", 0, checkpointer=InMemorySaver()))
+    leaves = {graph.thoughts[id]["answer"] for id in graph.finals()}
+    assert leaves == {format(number, f"0{depth}b") for number in range(2**depth)}
+    assert all(graph.stats[id]["value"] == 0.0 for id in graph.finals())
+    assert values["run"]["stopped"] == "exhausted"
+
+
+@pytest.mark.parametrize("c1", [0.0, 1.25, 1e6])
+@pytest.mark.parametrize("answer_by", ["value", "visits"])
+def test_the_answer_has_no_share_of_the_exploration_term(c1: float, answer_by: str) -> None:
+    """On a tree that is searched to its end the answer is the best leaf, however much was explored.
+
+    Every leaf is visited once, so that visits tie and fall back to values.
+    """
+    reasoner = create_mcts(
+        FakePolicy(binary(3), cycle=True),
+        **{**X1, "c1": c1, "answer_by": answer_by},
+        value=FakeValue(guess),
+        steps=Steps(max_steps=3, answer=whole_path),
+        budget=Budget(calls=1000),
+        checkpointer=InMemorySaver(),
+    )
+    graph, values = tree_of(reasoner)
+    leaves = [format(number, "03b") for number in range(8)]
+    assert len(graph.finals()) == 8
+    assert values["answer"] == max(leaves, key=guess)
+
+
+def test_an_end_of_a_chain_does_not_end_the_search() -> None:
+    graph, values = tree_of(needle_search(3, X1, "none", 0, checkpointer=InMemorySaver()))
+    assert len(graph.finals()) == 8
+    assert values["answer"] is not None and values["run"]["verified"] is False
+
+
+def test_a_verified_answer_ends_the_search_only_where_that_is_asked() -> None:
+    ended, values = tree_of(needle_search(4, X1, "0110", 0, checkpointer=InMemorySaver()))
+    assert values["run"]["stopped"] == "verified" and len(ended.finals()) < 16
+    asked_on = needle_search(4, X1, "0110", 0, stop_when_verified=False, checkpointer=InMemorySaver())
+    went_on, values = tree_of(asked_on)
+    assert values["run"]["stopped"] == "exhausted" and len(went_on.finals()) == 16
+    assert values["answer"] == "0110" and values["run"]["verified"] is True

@@ -1,0 +1,86 @@
+"""Closing what is not worth going on with."""
+
+import copy
+
+from rlm_agent.operators.prune import all_closed, beyond_top, close, duplicates, exhausted, twin
+from rlm_agent.operators.select import own_value
+from rlm_agent.structure.thoughts import ThoughtGraph
+from tests.structure.trees import graft, grown, marked, plant
+
+
+def never(graph: ThoughtGraph, id: str) -> bool:
+    return False
+
+
+def test_closing_changes_nothing_but_that() -> None:
+    graph, ids = grown({"q": ["a", "b"]})
+    graph = marked(graph, ids["a"], visits=3, value=0.5)
+    before = copy.deepcopy((graph.thoughts, graph.stats))
+    writes = close(graph, [ids["a"]])
+    assert writes.thoughts == {}
+    assert writes.stats == {ids["a"]: {**graph.stats[ids["a"]], "closed": True}}
+    assert (graph.thoughts, graph.stats) == before
+
+
+def test_siblings_of_one_text_are_twins_of_the_eldest() -> None:
+    graph, ids = plant(), []
+    for text in ("1 + 2", "2 + 1", " 1 + 2 ", "1 + 2"):
+        graph, id = graft(graph, graph.root, text)
+        ids.append(id)
+    assert [twin(graph, id) for id in ids] == [ids[0], ids[1], ids[0], ids[0]]
+    assert duplicates(graph, ids) == [ids[2], ids[3]]
+
+
+def test_states_decide_where_there_are_any() -> None:
+    graph, root = plant(), plant().root
+    graph, first = graft(graph, root, "1 + 2", state="3")
+    graph, second = graft(graph, root, "2 + 1", state="3")
+    graph, third = graft(graph, root, "1 + 2", state="-3")
+    assert [twin(graph, id) for id in (first, second, third)] == [first, first, third]
+
+
+def test_neither_cousins_nor_kinds_nor_failures_nor_roots_are_twins() -> None:
+    graph, ids = grown({"q": ["a", "b"]})
+    graph, cousin = graft(graph, ids["a"], "same")
+    graph, other = graft(graph, ids["b"], "same")
+    graph, end = graft(graph, ids["b"], "same", "final", answer="4")
+    graph, failed = graft(graph, ids["b"], "bad", "failed")
+    graph, again = graft(graph, ids["b"], "bad", "failed")
+    everyone = [cousin, other, end, failed, again, graph.root]
+    assert [twin(graph, id) for id in everyone] == everyone
+
+
+def test_what_is_open_and_not_among_the_best_is_beyond_the_top() -> None:
+    graph, ids = plant(), []
+    for value in (0.1, 0.9, 0.5, 0.5, 1.0):
+        graph, id = graft(graph, graph.root, str(value), value=value)
+        ids.append(id)
+    graph = marked(graph, ids[4], closed=True)
+    assert beyond_top(graph, ids, own_value, 2) == [ids[0], ids[3]]
+    assert beyond_top(graph, ids, own_value, 9) == []
+
+
+def test_all_closed_is_about_each() -> None:
+    graph, ids = grown({"q": ["a", "b"]})
+    graph = marked(graph, ids["a"], closed=True)
+    assert all_closed(graph, [ids["a"]]) and all_closed(graph, [])
+    assert not all_closed(graph, [ids["a"], ids["b"]])
+
+
+def test_exhaustion_closes_ancestors_up_to_the_first_with_something_open() -> None:
+    graph, ids = grown({"q": ["a", "b"], "a": ["aa"], "aa": ["aaa", "aab"]})
+    graph = marked(marked(graph, ids["aaa"], closed=True), ids["aab"], closed=True)
+    before = copy.deepcopy((graph.thoughts, graph.stats))
+    writes = exhausted(graph, [ids["aaa"], ids["aab"]], never)
+    assert set(writes.stats) == {ids["aa"], ids["a"]}
+    assert all(stats["closed"] for stats in writes.stats.values())
+    assert (graph.thoughts, graph.stats) == before
+    graph = marked(graph, ids["b"], closed=True)
+    assert set(exhausted(graph, [ids["aab"]], never).stats) == {ids["aa"], ids["a"], ids["q"]}
+
+
+def test_a_thought_that_wants_children_is_not_exhausted() -> None:
+    graph, ids = grown({"q": ["a"], "a": ["aa"]})
+    graph = marked(graph, ids["aa"], closed=True)
+    assert exhausted(graph, [ids["aa"]], lambda graph, id: id == ids["a"]).stats == {}
+    assert set(exhausted(graph, [ids["aa"]], lambda graph, id: id == ids["q"]).stats) == {ids["a"]}
