@@ -4,11 +4,12 @@ import sqlite3
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from rlm_agent import Completion, GGUFPolicy, Policy, Request, create_mcts
+from rlm_agent import Budget, Completion, GGUFPolicy, Policy, Request, create_mcts
 from rlm_agent.models.resolve import load_policy
 
 
@@ -31,6 +32,7 @@ class Flaky:
 
 mini = load_policy("mini")
 assert isinstance(mini, GGUFPolicy)
+options: dict[str, Any] = {"seed": 7, "stop_when_verified": False, "budget": Budget(tokens=500)}
 thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
 question = {"messages": [("user", "2 3 10 10 : 24")]}
 
@@ -38,14 +40,12 @@ with tempfile.TemporaryDirectory() as folder:
     connection = sqlite3.connect(Path(folder) / "searches.db", check_same_thread=False)
     saver = SqliteSaver(connection)
     try:
-        create_mcts(Flaky(mini), seed=7, stop_when_verified=False, checkpointer=saver).invoke(
-            question, thread
-        )
+        create_mcts(Flaky(mini), checkpointer=saver, **options).invoke(question, thread)
     except ConnectionError as error:
         print("stopped:", error)
-    reasoner = create_mcts(mini, seed=7, stop_when_verified=False, checkpointer=saver)
+    reasoner = create_mcts(mini, checkpointer=saver, **options)
     print("thoughts so far:", len(reasoner.get_state(thread).values["thoughts"]))
     print("answer:", reasoner.invoke(None, thread)["answer"])
-    unbroken = create_mcts(mini, seed=7, stop_when_verified=False).invoke(question)
+    unbroken = create_mcts(mini, **options).invoke(question)
     print("the same as without the crash:", unbroken["answer"])
     connection.close()

@@ -22,10 +22,10 @@ def create_beam_search(
     """A reasoner that keeps the `width` best unfinished chains and gives each `expansions` new steps a round.
 
     Chains are ranked by their last step's value, or, without a value model, by the likelihood of the
-    whole chain under the policy. Finished chains are kept aside and do not take a place in the beam; steps
-    that lead to one state are merged before the ranking. A beam that has run empty without an answer, or
-    with none that the verifier accepts, is started anew from the root until the budget is spent. `common`
-    is documented at `Common`.
+    whole chain under the policy. Finished chains are kept aside and do not take a place in the beam; the best
+    of them, ranked alike, holds the answer. Steps that lead to one state are merged before the ranking. A
+    beam that has run empty without an answer, or with none that the verifier accepts, is started anew from
+    the root until the budget is spent. `common` is documented at `Common`.
     """
     if width < 1 or expansions < 1:
         raise InputError(f"width={width}, expansions={expansions} keep no beam; both must be at least 1")

@@ -48,22 +48,31 @@ def aggregate_scores(scores: Sequence[float], how: str) -> float:
 
     Raises `InputError` for no scores and `UnknownNameError` for another name.
     """
-    if how not in _AGGREGATIONS:
-        raise UnknownNameError(f"{how!r} is no aggregation; choose one of {', '.join(_AGGREGATIONS)}")
+    aggregate = _aggregation(how)
     if not scores:
         raise InputError("no step has a score; give the strategy a value model")
-    return _AGGREGATIONS[how](scores)
+    return aggregate(scores)
 
 
 def chain_value(how: str) -> Callable[[ThoughtGraph, str], float]:
-    """The score of a chain that ends in a thought, from the values of its steps; 0 where none has one."""
+    """The score of a chain that ends in a thought, from the values of its steps; 0 where none has one.
+
+    Raises `UnknownNameError` at once for another name than those of `aggregate_scores`.
+    """
+    aggregate = _aggregation(how)
 
     def score(graph: ThoughtGraph, id: str) -> float:
         values = [graph.stats[step]["value"] for step in graph.path(id)[1:]]
         known = [value for value in values if value is not None]
-        return aggregate_scores(known, how) if known else 0.0
+        return aggregate(known) if known else 0.0
 
     return score
+
+
+def _aggregation(how: str) -> Callable[[Sequence[float]], float]:
+    if how not in _AGGREGATIONS:
+        raise UnknownNameError(f"{how!r} is no aggregation; choose one of {', '.join(_AGGREGATIONS)}")
+    return _AGGREGATIONS[how]
 
 
 def _judged(graph: ThoughtGraph, id: str, setting: Setting) -> float | None:

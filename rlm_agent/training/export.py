@@ -116,8 +116,8 @@ def _add_identity(writer: gguf.GGUFWriter, identity: Identity) -> None:
     writer.add_author(identity.author)
     writer.add_license(identity.license)
     writer.add_string("rlm.task", identity.task)
-    writer.add_float32("general.sampling.temp", identity.temperature)
-    writer.add_float32("general.sampling.min_p", identity.min_p)
+    writer.add_sampling_temp(identity.temperature)
+    writer.add_sampling_min_p(identity.min_p)
     writer.add_string("rlm.step.delimiter", identity.step_delimiter)
     writer.add_uint32("rlm.format", FORMAT)
 

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rlm_agent.structure.errors import CheckpointError
 from rlm_agent.training.decoder import Decoder, DecoderConfig
 from rlm_agent.training.muon import Muon
 from rlm_agent.training.puzzles import Example
@@ -63,13 +64,14 @@ def train(
     """Train and return the decoder, going on from `checkpoint` where that file exists.
 
     The checkpoint is replaced atomically every `every` steps; a resumed run sees the batches that an
-    unbroken one would have seen. Loss is on the solution and its end-of-answer, not on the prompt.
+    unbroken one would have seen. Loss is on the solution and its end-of-answer, not on the prompt. Raises
+    `CheckpointError` where the file was made with other settings.
     """
     torch.manual_seed(config.seed)
     model = Decoder(sizes)
     optimizers = _optimizers(model, config)
     batches = _batches(examples, tokenizer, config)
-    done = _restore(checkpoint, model, optimizers)
+    done = _restore(checkpoint, model, optimizers, _settings(config, sizes))
     for _ in range(done):
         next(batches)
     smoothed, tokens, started = None, 0, time.monotonic()
@@ -81,7 +83,7 @@ def train(
         seconds = time.monotonic() - started
         report(Progress(step + 1, config.steps, smoothed, tokens / seconds, seconds))
         if (step + 1) % every == 0 or step + 1 == config.steps:
-            _save(checkpoint, model, optimizers, step + 1, config, sizes)
+            _save(checkpoint, model, optimizers, step + 1, _settings(config, sizes))
     return model
 
 
@@ -150,14 +152,13 @@ def _save(
     model: Decoder,
     optimizers: list[torch.optim.Optimizer],
     step: int,
-    config: SFTConfig,
-    sizes: DecoderConfig,
+    settings: str,
 ) -> None:
     state = {
         "step": step,
         "model": model.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "config": json.dumps([asdict(config), asdict(sizes)]),
+        "config": settings,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -165,10 +166,18 @@ def _save(
     partial.replace(path)
 
 
-def _restore(path: Path, model: Decoder, optimizers: list[torch.optim.Optimizer]) -> int:
+def _settings(config: SFTConfig, sizes: DecoderConfig) -> str:
+    return json.dumps([asdict(config), asdict(sizes)])
+
+
+def _restore(path: Path, model: Decoder, optimizers: list[torch.optim.Optimizer], settings: str) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
+    if state["config"] != settings:
+        raise CheckpointError(
+            f"{path} was trained with other settings; name another folder, or the same settings"
+        )
     model.load_state_dict(state["model"])
     for optimizer, stored in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(stored)

@@ -1,4 +1,4 @@
-"""What the graph tests share: scripted policies and values, every strategy, and looks at what it has grown."""
+"""What the graph tests share: scripted policies, values and verifiers, every strategy, looks at its tree."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +20,7 @@ MCTS: dict[str, Any] = {
     "c1": 1.25,
     "c2": 19652.0,
     "prior": "policy",
+    "patience": 1,
     "gamma": 1.0,
     "learning_rate": 0.5,
     "answer_by": "value",

@@ -1,6 +1,5 @@
 """Monte Carlo tree search: a tree derived by hand, the same from a plain loop, and the traps of others."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from rlm_agent.models.protocols import Message
 from rlm_agent.operators.backpropagate import backpropagate_all
 from rlm_agent.operators.evaluate import evaluate
 from rlm_agent.operators.generate import generate
-from rlm_agent.operators.prune import exhausted
+from rlm_agent.operators.prune import exhausted, twin
 from rlm_agent.operators.select import descend, uniform_priors
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
@@ -61,7 +60,7 @@ def golden_script(question: str, prefix: str) -> list[Reply]:
 
 
 def test_a_tree_of_six_simulations_is_the_one_derived_by_hand() -> None:
-    """c1 = 1 and c2 = 10¹² make the exploration √N_p / (1 + N_c) · prior to twelve digits; the prior is 1 over
+    """c1 = 1 and c2 = 10¹² make the exploration √N_p / (1 + N_c) · prior to ten digits; the prior is 1 over
     the number of open siblings. A leaf's return is 2v − 1, and a failed one's is −1. lr = γ = 1, so that a
     thought's q is the mean of its visited children's, weighted by N + 1.
 
@@ -108,27 +107,33 @@ def test_a_tree_of_six_simulations_is_the_one_derived_by_hand() -> None:
 
 
 def test_a_plain_loop_over_the_operators_grows_the_same_tree() -> None:
-    policy, value, seed, rounds = FakePolicy(ternary), FakeValue(guess), 11, 25
+    policy, value, seed, rounds = FakePolicy(ternary), FakeValue(guess), 11, 15
     parameters = {**X1, "branching": 3, "gamma": 0.95, "simulations": rounds}
     common = {"value": value, "steps": STEPS, "seed": seed, "budget": Budget(calls=10_000)}
     reasoner = create_mcts(policy, **parameters, **common, system_prompt="", checkpointer=InMemorySaver())
     expected, _ = tree_of(reasoner)
 
-    def wants_children(graph: ThoughtGraph, id: str) -> bool:
-        return graph.stats[id]["children"] < 3
+    def is_leaf(graph: ThoughtGraph, id: str) -> bool:
+        return not graph.stats[id]["children"]
+
+    def is_full(graph: ThoughtGraph, id: str) -> bool:
+        return not is_leaf(graph, id)
 
     setting = Setting(policy, (Message(role="user", content="where to?"),), seed, STEPS, value=value)
     graph = plant("where to?")
     for _ in range(rounds):
-        leaf = descend(graph, wants_children=wants_children, priors=uniform_priors, c1=1.25, c2=19652.0)
+        leaf = descend(graph, wants_children=is_leaf, priors=uniform_priors, c1=1.25, c2=19652.0)
         if leaf is None:
             break
         generated = drive(generate(graph, [(leaf, 3)], setting, Allowance()))
         graph = graph.updated(generated.writes)
         graph = graph.updated(drive(evaluate(graph, generated.outputs, setting, Allowance())).writes)
-        returns = [(id, 2 * (graph.stats[id]["value"] or 0.0) - 1) for id in ends(graph, generated.outputs)]
+        new = [
+            id for id in generated.outputs if graph.thoughts[id]["kind"] != "step" or twin(graph, id) == id
+        ]
+        returns = [(id, 2 * (graph.stats[id]["value"] or 0.0) - 1) for id in new]
         graph = graph.updated(backpropagate_all(graph, returns, gamma=0.95, learning_rate=1.0))
-        graph = graph.updated(exhausted(graph, [id for id, _ in returns], wants_children))
+        graph = graph.updated(exhausted(graph, [id for id, _ in returns], is_full))
     assert graph.thoughts == expected.thoughts
     assert graph.stats == expected.stats
     assert len(graph.thoughts) == 1 + 3 * rounds
@@ -138,18 +143,6 @@ def test_a_plain_loop_over_the_operators_grows_the_same_tree() -> None:
 def ternary(question: str, prefix: str) -> list[Reply]:
     """Two ways on, one of which ends at the fourth step, and a reply that fails."""
     return [("left", -0.5), ("right", -0.6, prefix.count("\n") == 3), ("", -2.0)]
-
-
-def ends(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
-    """Of `ids` those from which something was learned: steps said twice are left out."""
-    seen: set[tuple[str | None, str]] = set()
-    kept = []
-    for id in ids:
-        said = (graph.thoughts[id]["parent"], graph.thoughts[id]["text"].strip())
-        if graph.thoughts[id]["kind"] != "step" or said not in seen:
-            kept.append(id)
-        seen.add(said)
-    return kept
 
 
 @pytest.mark.parametrize("parameters", [MCTS, X1], ids=["widening", "x1"])

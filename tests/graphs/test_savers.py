@@ -16,7 +16,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, create_mcts
 from rlm_agent.structure.errors import CheckpointError
-from tests.graphs.scripts import CASES, FOUND, X1, ask, binary, counted, found, guess, reason, thread, wander
+from tests.graphs.scripts import CASES, FOUND, X1, ask, counted, found, guess, reason, thread, wander
 
 EMPTY: dict[str, Any] = {"messages": []}
 """The input that goes on with the search of the last question."""

@@ -48,7 +48,7 @@ def test_puct_is_the_value_plus_the_exploration_by_hand() -> None:
 
 
 def test_a_small_c2_lets_exploration_grow_with_the_visits() -> None:
-    """N_parent = 4, N_child = 0, q = 0, prior = 0.5, c1 = 1, c2 = 5: 0.5 + 2 · (1 + ln 2) · 0.5 = 2.19314718."""
+    """N_parent = 4, N_child = 0, q = 0, prior = 0.5, c1 = 1, c2 = 5: 0.5 + 2 · (1 + ln 2) · 0.5."""
     assert puct(stats(4), stats(0), 0.5, c1=1.0, c2=5.0) == pytest.approx(1.5 + math.log(2), abs=1e-12)
 
 

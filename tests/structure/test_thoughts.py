@@ -27,7 +27,7 @@ def test_a_path_runs_from_the_root_to_the_thought() -> None:
 
 
 def test_walk_meets_every_thought_once_parents_first_elder_siblings_first() -> None:
-    graph, ids = grown(TEXTS)
+    graph, _ = grown(TEXTS)
     assert [graph.thoughts[id]["text"] for id in graph.walk()] == ["q", "a", "aa", "ab", "aba", "b", "ba"]
 
 

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from rlm_agent.structure.errors import CheckpointError
 from rlm_agent.training.decoder import Decoder, DecoderConfig
 from rlm_agent.training.puzzles import Example
 from rlm_agent.training.sft import Progress, SFTConfig, train
@@ -63,6 +64,12 @@ def test_a_finished_run_is_loaded_and_not_trained_further(
     again = fit(iter(worked), config=config, report=_interrupt_at(3)).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
     assert list(tmp_path.iterdir()) == [tmp_path / "policy.pt"]
+
+
+def test_a_run_with_other_settings_is_not_gone_on_with(fit: Fit, worked: list[Example]) -> None:
+    fit(iter(worked), config=SFTConfig(steps=2, batch=2))
+    with pytest.raises(CheckpointError, match="other settings"):
+        fit(iter(worked), config=SFTConfig(steps=2, batch=2, seed=1))
 
 
 def test_prompts_and_padding_carry_no_loss(fit: Fit, tokenizer: Tokenizer) -> None:

@@ -23,6 +23,8 @@ DEFAULT_CONTEXT = 4096
 _BATCH = 512
 _PARALLEL = 64  # requests in one batch; with as many prompts and the cache this stays below 256 sequences
 _KEPT = 96
+_SMALL_FILE = 20_000_000
+"""Bytes under which one thread is used: two gain little there, and wait for each other on a busy machine."""
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class GGUFPolicy:
     """A policy over a GGUF file.
 
     `context` bounds the tokens of one sequence and, shared prefixes counted once, of all cached ones;
-    `threads` defaults to the machine's cores, two at most for models under 50 MB. Safe to
+    `threads` defaults to the machine's cores, to one for models under 20 MB. Safe to
     share between threads and event loops: requests of different callers take turns.
     Raises `ModelFileError` for a file that cannot be loaded.
     """
@@ -235,4 +237,4 @@ def _full() -> Completion:
 
 def _threads(path: Path) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 2) if path.stat().st_size < 50_000_000 else cores
+    return 1 if path.stat().st_size < _SMALL_FILE else cores
