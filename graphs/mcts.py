@@ -29,7 +29,7 @@ def create_mcts(
     c1: float = 1.25,
     c2: float = 19652.0,
     prior: Literal["policy", "uniform"] = "uniform",
-    patience: int = 1,
+    patience: int = 3,
     gamma: float = 1.0,
     learning_rate: float = 0.5,
     answer_by: Literal["value", "visits"] = "value",

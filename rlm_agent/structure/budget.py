@@ -108,4 +108,4 @@ class Allowance:
         count = min(wanted, self.calls, self.nodes)
         if self.tokens < count * max_tokens:
             count = max(1, self.tokens // max_tokens)
-        return int(count), int(min(max_tokens, self.tokens // max(1, count)))
+        return int(count), int(min(max_tokens, self.tokens))

@@ -62,7 +62,7 @@ class Identity:
     task: str = "countdown"
     step_delimiter: str = "\n"
     temperature: float = 1.5
-    min_p: float = 0.0005
+    min_p: float = 0.0003
 
 
 def export_gguf(

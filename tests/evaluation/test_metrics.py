@@ -44,7 +44,7 @@ def test_pass_at_k_that_does_not_exist_is_an_error(samples: int, correct: int, k
     ],
 )
 def test_wilson_of_known_values(successes: int, trials: int, low: float, high: float) -> None:
-    assert wilson(successes, trials) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
+    assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-6)
 
 
 @given(st.integers(1, 500), st.data())

@@ -98,9 +98,9 @@ def ask(text: str = "where to?") -> dict[str, Any]:
     return {"messages": [HumanMessage(text)]}
 
 
-def thread(name: str = "1", **options: Any) -> RunnableConfig:
-    """The configuration of one thread."""
-    return RunnableConfig(configurable={"thread_id": name}, **options)
+def thread(name: str = "1", limit: int = 10_007) -> RunnableConfig:
+    """The configuration of one thread; the limit is LangGraph's on supersteps, by default its own."""
+    return {"configurable": {"thread_id": name}, "recursion_limit": limit}
 
 
 def grown(values: dict[str, Any]) -> ThoughtGraph:

@@ -32,9 +32,9 @@ from tests.graphs.scripts import (
 from tests.structure.trees import plant
 
 
-def tree_of(reasoner: Reasoner, **options: Any) -> tuple[ThoughtGraph, dict[str, Any]]:
+def tree_of(reasoner: Reasoner) -> tuple[ThoughtGraph, dict[str, Any]]:
     """The tree after one question, and the values of the final state."""
-    reasoner.invoke(ask("where to?"), thread(**options))
+    reasoner.invoke(ask(), thread())
     values = reasoner.get_state(thread()).values
     return grown(values), values
 
@@ -109,8 +109,15 @@ def test_a_tree_of_six_simulations_is_the_one_derived_by_hand() -> None:
 def test_a_plain_loop_over_the_operators_grows_the_same_tree() -> None:
     policy, value, seed, rounds = FakePolicy(ternary), FakeValue(guess), 11, 15
     parameters = {**X1, "branching": 3, "gamma": 0.95, "simulations": rounds}
-    common = {"value": value, "steps": STEPS, "seed": seed, "budget": Budget(calls=10_000)}
-    reasoner = create_mcts(policy, **parameters, **common, system_prompt="", checkpointer=InMemorySaver())
+    reasoner = create_mcts(
+        policy,
+        **parameters,
+        value=value,
+        steps=STEPS,
+        seed=seed,
+        budget=Budget(calls=10_000),
+        checkpointer=InMemorySaver(),
+    )
     expected, _ = tree_of(reasoner)
 
     def is_leaf(graph: ThoughtGraph, id: str) -> bool:
@@ -231,3 +238,25 @@ def test_a_verified_answer_ends_the_search_only_where_that_is_asked() -> None:
     went_on, values = tree_of(asked_on)
     assert values["run"]["stopped"] == "exhausted" and len(went_on.finals()) == 16
     assert values["answer"] == "0110" and values["run"]["verified"] is True
+
+
+@pytest.mark.parametrize("patience", [1, 2, 5])
+def test_a_thought_is_given_up_after_as_many_samples_without_news_as_patience_allows(patience: int) -> None:
+    """Under the only first step there is only one, wrong, end: every further sample is a repeat."""
+
+    def script(question: str, prefix: str) -> list[Reply]:
+        return [("end", -1.0, True)] if prefix else [("only", -1.0)]
+
+    reasoner = create_mcts(
+        FakePolicy(script),
+        **{**MCTS, "widening": 1.0, "patience": patience, "simulations": 40},
+        verifier=accepts("never"),
+        steps=Steps(),
+        budget=Budget(calls=1000),
+        checkpointer=InMemorySaver(),
+    )
+    graph, values = tree_of(reasoner)
+    only = graph.children(graph.root)[0]
+    assert graph.stats[only]["closed"] and graph.stats[only]["children"] == 1 + patience
+    assert not graph.stats[graph.root]["closed"], "the root is never given up"
+    assert values["run"]["stopped"] == "rounds"

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, create_mcts
 from rlm_agent.structure.errors import CheckpointError
-from tests.graphs.scripts import CASES, FOUND, X1, ask, counted, found, guess, reason, thread, wander
+from tests.graphs.scripts import CASES, FOUND, X1, ask, found, guess, reason, thread, wander
 
 EMPTY: dict[str, Any] = {"messages": []}
 """The input that goes on with the search of the last question."""
@@ -116,7 +115,7 @@ def test_a_finished_search_goes_on_with_a_bigger_budget_as_if_it_had_never_stopp
     assert found(after) == unbroken("x1", budget=Budget(calls=40))
     assert len(before["thoughts"]) == 5 < len(after["thoughts"])
     assert [message.id for message in result["messages"]] == [message.id for message in before["messages"]]
-    assert result["messages"][-1].content == (result["answer"] or result["messages"][-1].content)
+    assert result["messages"][-1].content == result["answer"]
 
 
 @pytest.mark.parametrize("first", [1, 7, 23])
@@ -241,7 +240,6 @@ def test_a_new_question_starts_a_fresh_tree_and_leaves_the_old_one_readable(sqli
     assert {id: new["thoughts"][id] for id in old["thoughts"]} == old["thoughts"]
     assert {id: new["stats"][id] for id in old["stats"]} == old["stats"]
     assert len(new["thoughts"]) == len(old["thoughts"]) + 1 + new["usage"]["nodes"]
-    assert counted(new["usage"])["model_calls"] <= 60
 
 
 def test_a_question_that_was_edited_is_a_new_one() -> None:
@@ -264,17 +262,11 @@ def test_the_state_is_plain_json_and_holds_the_whole_search(case: str) -> None:
     assert values["run"]["root"] in values["thoughts"]
 
 
-class Weighing(JsonPlusSerializer):
-    """A serializer that counts the bytes it puts out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        kind, dumped = super().dumps_typed(obj)
-        self.bytes += len(dumped)
-        return kind, dumped
+def stored_bytes(connection: sqlite3.Connection) -> int:
+    """The bytes of all that was serialised; keys and indexes, which are SQLite's matter, are left out."""
+    (checkpoints,) = connection.execute("SELECT SUM(LENGTH(checkpoint) + LENGTH(metadata)) FROM checkpoints")
+    (writes,) = connection.execute("SELECT SUM(LENGTH(value)) FROM writes")
+    return int(checkpoints[0] + writes[0])
 
 
 @pytest.mark.parametrize("simulations", [250, pytest.param(1000, marks=pytest.mark.slow)])
@@ -284,7 +276,6 @@ def test_a_thought_costs_at_most_three_kilobytes_of_storage(simulations: int, tm
     def script(question: str, prefix: str) -> list[Any]:
         return [(f"{direction} and on to the next corner of the maze", -1.4) for direction in "NESW"]
 
-    serde = Weighing()
     with closing(sqlite3.connect(tmp_path / "large.db", check_same_thread=False)) as connection:
         reasoner = create_mcts(
             FakePolicy(script, cycle=True),
@@ -293,9 +284,9 @@ def test_a_thought_costs_at_most_three_kilobytes_of_storage(simulations: int, tm
             steps=Steps(max_tokens=20, max_steps=10_000),
             budget=Budget(nodes=4 * simulations),
             seed=1,
-            checkpointer=SqliteSaver(connection, serde=serde),
+            checkpointer=SqliteSaver(connection),
         )
         reasoner.invoke(ask(), thread())
-        values = reasoner.get_state(thread()).values
-    assert len(values["thoughts"]) == 1 + 4 * simulations
-    assert serde.bytes <= 3000 * len(values["thoughts"])
+        thoughts = reasoner.get_state(thread()).values["thoughts"]
+        assert len(thoughts) == 1 + 4 * simulations
+        assert 1000 * len(thoughts) < stored_bytes(connection) <= 3000 * len(thoughts)

@@ -1,6 +1,5 @@
 """What each strategy answers, by worked cases, and what a bad reply does to it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -122,7 +121,7 @@ def test_a_chain_is_greedy_unless_a_temperature_is_given() -> None:
     assert drawn == {"likely", "unlikely"}
 
 
-LATTICE = {
+LATTICE: dict[str, list[Reply]] = {
     "": [("a", -0.1), ("b", -0.2), ("c", -0.3)],
     "a": [("a", -3.0), ("b", -4.0, True), ("c", -5.0)],
     "b": [("a", -0.5), ("b", -2.0, True), ("c", -5.0)],
@@ -132,7 +131,7 @@ LATTICE = {
 """Of each chain, its next steps and their log-probabilities."""
 
 
-def lattice(question: str, prefix: str) -> Sequence[Any]:
+def lattice(question: str, prefix: str) -> list[Reply]:
     return LATTICE[prefix.replace("\n", "")]
 
 

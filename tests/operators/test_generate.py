@@ -185,7 +185,7 @@ def outcome_of(what: Outcome) -> tuple[Any, ...]:
 async def test_plain_and_async_agree_and_change_no_input(operator: Any) -> None:
     script = always(("a", -0.1), ("b", -0.2), ("a", -0.3), ("the end", -1.0, True))
     graph, ids = grown({"q": ["a", "b"]})
-    frozen = ThoughtGraph(graph.root, MappingProxyType(graph.thoughts), MappingProxyType(graph.stats))  # type: ignore[arg-type]
+    frozen = ThoughtGraph(graph.root, MappingProxyType(graph.thoughts), MappingProxyType(graph.stats))
     before = copy.deepcopy((graph.thoughts, graph.stats))
     plan = [(ids["b"], 3)]
     plain = drive(operator(frozen, plan, setting(script), Allowance()))

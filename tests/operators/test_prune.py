@@ -2,14 +2,14 @@
 
 import copy
 
-from rlm_agent.operators.prune import all_closed, beyond_top, close, duplicates, exhausted, twin
+from rlm_agent.operators.prune import all_closed, beyond_top, close, duplicates, exhausted, repeats, twin
 from rlm_agent.operators.select import own_value
 from rlm_agent.structure.thoughts import ThoughtGraph
 from tests.structure.trees import graft, grown, marked, plant
 
 
-def never(graph: ThoughtGraph, id: str) -> bool:
-    return False
+def always(graph: ThoughtGraph, id: str) -> bool:
+    return True
 
 
 def test_closing_changes_nothing_but_that() -> None:
@@ -71,16 +71,32 @@ def test_exhaustion_closes_ancestors_up_to_the_first_with_something_open() -> No
     graph, ids = grown({"q": ["a", "b"], "a": ["aa"], "aa": ["aaa", "aab"]})
     graph = marked(marked(graph, ids["aaa"], closed=True), ids["aab"], closed=True)
     before = copy.deepcopy((graph.thoughts, graph.stats))
-    writes = exhausted(graph, [ids["aaa"], ids["aab"]], never)
+    writes = exhausted(graph, [ids["aaa"], ids["aab"]], always)
     assert set(writes.stats) == {ids["aa"], ids["a"]}
     assert all(stats["closed"] for stats in writes.stats.values())
     assert (graph.thoughts, graph.stats) == before
     graph = marked(graph, ids["b"], closed=True)
-    assert set(exhausted(graph, [ids["aab"]], never).stats) == {ids["aa"], ids["a"], ids["q"]}
+    assert set(exhausted(graph, [ids["aab"]], always).stats) == {ids["aa"], ids["a"], ids["q"]}
 
 
-def test_a_thought_that_wants_children_is_not_exhausted() -> None:
+def test_a_thought_that_is_not_given_up_stays_open_and_its_ancestors_with_it() -> None:
     graph, ids = grown({"q": ["a"], "a": ["aa"]})
     graph = marked(graph, ids["aa"], closed=True)
-    assert exhausted(graph, [ids["aa"]], lambda graph, id: id == ids["a"]).stats == {}
-    assert set(exhausted(graph, [ids["aa"]], lambda graph, id: id == ids["q"]).stats) == {ids["a"]}
+    assert exhausted(graph, [ids["aa"]], lambda graph, id: id != ids["a"]).stats == {}
+    assert set(exhausted(graph, [ids["aa"]], lambda graph, id: id != ids["q"]).stats) == {ids["a"]}
+
+
+def test_a_child_that_failed_or_says_what_an_elder_said_is_a_repeat() -> None:
+    graph, root = plant(), plant().root
+    assert repeats(graph, root) == 0
+    for text, kind, expected in [
+        ("a", "step", 0),
+        ("b", "step", 0),
+        ("a", "step", 1),
+        ("", "failed", 2),
+        ("", "failed", 3),
+        ("c", "final", 3),
+        (" b", "step", 4),
+    ]:
+        graph, _ = graft(graph, root, text, kind)  # type: ignore[arg-type]
+        assert repeats(graph, root) == expected

@@ -1,6 +1,6 @@
 """Graphs of thoughts built by hand, for the tests of what works on them."""
 
-from typing import Any
+from typing import Any, cast
 
 from rlm_agent.structure.ids import child_id, root_id
 from rlm_agent.structure.thoughts import Kind, Stats, Thought, ThoughtGraph, Writes, fresh_stats
@@ -41,8 +41,13 @@ def graft(
     if answer is not None:
         thought["answer"] = answer
     born = Stats({**graph.stats[parent], "children": index + 1})
-    own = Stats(**{**fresh_stats(thought), **stats})
+    own = changed(fresh_stats(thought), **stats)
     return graph.updated(Writes({id: thought}, {parent: born, id: own})), id
+
+
+def changed(before: Stats, **stats: Any) -> Stats:
+    """Statistics with some of them changed."""
+    return cast("Stats", {**before, **stats})
 
 
 def grown(texts: dict[str, list[str]]) -> tuple[ThoughtGraph, dict[str, str]]:
@@ -57,4 +62,4 @@ def grown(texts: dict[str, list[str]]) -> tuple[ThoughtGraph, dict[str, str]]:
 
 def marked(graph: ThoughtGraph, id: str, **stats: Any) -> ThoughtGraph:
     """The graph with some statistics of one thought changed."""
-    return graph.updated(Writes({}, {id: Stats(**{**graph.stats[id], **stats})}))
+    return graph.updated(Writes({}, {id: changed(graph.stats[id], **stats)}))

@@ -83,7 +83,7 @@ class ModelFile:
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text`; only with `special` do texts such as `</s>` become control tokens."""
-        raw = text.encode()
+        raw = text.encode(errors="replace")  # half a surrogate pair has no bytes
         room = len(raw) + 2
         tokens = (ctypes.c_int32 * room)()
         lib = binding()

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlm_agent.models.gguf.chat import ChatTemplate
-from rlm_agent.models.gguf.context import CacheFullError, Context, Row
+from rlm_agent.models.gguf.context import EXACT_BATCH, Context, Row
 from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.models.gguf.prefixes import PrefixCache, Tokens
 from rlm_agent.models.gguf.sampling import Floats, draw, uniforms
 from rlm_agent.models.protocols import Completion, Decoding, Finish, Request
-from rlm_agent.structure.errors import PromptTooLongError
+from rlm_agent.structure.errors import InputError, PromptTooLongError
 
 DEFAULT_CONTEXT = 4096
-_BATCH = 512
-_PARALLEL = 64  # requests in one batch; with as many prompts and the cache this stays below 256 sequences
+_GPU_BATCH = 512
+_PARALLEL = (
+    EXACT_BATCH  # requests at a time; with as many prompts and the cache that is less than MAX_SEQUENCES
+)
 _KEPT = 96
 _SMALL_FILE = 20_000_000
 """Bytes under which one thread is used: two gain little there, and wait for each other on a busy machine."""
@@ -54,6 +56,9 @@ class _Stream:
 class GGUFPolicy:
     """A policy over a GGUF file.
 
+    A request's completion depends on the request alone, to the bit: neither on who shares its batch nor on
+    what was asked before. That holds on the CPU (`gpu_layers=0`) and with `flash_attention` only.
+
     `context` bounds the tokens of one sequence and, shared prefixes counted once, of all cached ones;
     `threads` defaults to the machine's cores, to one for models under 20 MB. Safe to
     share between threads and event loops: requests of different callers take turns.
@@ -67,16 +72,18 @@ class GGUFPolicy:
         context: int | None = None,
         threads: int | None = None,
         gpu_layers: int = 0,
-        flash_attention: bool = False,
+        flash_attention: bool = True,
     ) -> None:
+        cells = DEFAULT_CONTEXT if context is None else context
+        if cells < 1:
+            raise InputError(f"a context of {cells} tokens holds nothing; give at least 1")
         self._file = ModelFile(Path(path), gpu_layers)
         self._template = ChatTemplate(self._file)
-        self._cells = context or DEFAULT_CONTEXT
-        self._longest = min(self._cells, self._file.trained_context)
+        self._longest = min(cells, self._file.trained_context)
         self._context = Context(
             self._file,
-            cells=self._cells,
-            batch=_BATCH,
+            cells=cells,
+            batch=_GPU_BATCH if gpu_layers else EXACT_BATCH,
             threads=threads or _threads(self._file.path),
             flash_attention=flash_attention,
         )
@@ -103,12 +110,18 @@ class GGUFPolicy:
         Raises `PromptTooLongError` where the messages of a request leave no room for an answer; a request
         whose prefix has outgrown the context comes back as an error, its siblings unharmed.
         """
-        prompts = [self._prompt(request) for request in requests]
-        done: list[Completion] = []
-        pending = iter(zip(requests, prompts, strict=True))
         with self._lock:
-            while part := list(islice(pending, _PARALLEL)):
-                done += self._generate_together(part)
+            self._context.require_usable()
+            prompts = [self._prompt(request) for request in requests]
+            pending = iter(zip(requests, prompts, strict=True))
+            done: list[Completion] = []
+            try:
+                while part := list(islice(pending, _PARALLEL)):
+                    done += self._generate_together(part)
+            except BaseException:
+                # An interrupt may fall between any two lines: forget everything, so that nothing leaks.
+                self._cache.clear()
+                raise
         return done
 
     def _prompt(self, request: Request) -> Tokens:
@@ -122,68 +135,70 @@ class GGUFPolicy:
 
     def _generate_together(self, part: list[tuple[Request, Tokens]]) -> list[Completion]:
         fitting = [(request, prompt) for request, prompt in part if len(prompt) < self._longest]
-        with self._context.borrowed() as borrowed:
-            streams = self._start(fitting, borrowed)
-            while live := [stream for stream in streams if stream.finish is None]:
-                rows = [
-                    Row(s.generated[-1], len(s.prompt) + len(s.generated) - 1, s.sequence, True) for s in live
-                ]
-                self._advance(live, self._decode(rows))
-            for stream in streams:
-                borrowed.remove(stream.sequence)
-                self._cache.keep((*stream.prompt, *stream.generated[:-1]), stream.sequence)
+        if not self._make_room(fitting):
+            half = len(part) // 2
+            return self._generate_together(part[:half]) + self._generate_together(part[half:])
+        streams = self._start(fitting)
+        while live := [stream for stream in streams if stream.finish is None]:
+            rows = [
+                Row(s.generated[-1], len(s.prompt) + len(s.generated) - 1, s.sequence, True) for s in live
+            ]
+            self._advance(live, self._context.decode(rows))
+        for stream in streams:
+            self._cache.keep((*stream.prompt, *stream.generated[:-1]), stream.sequence)
         finished = iter(stream.completion() for stream in streams)
         return [next(finished) if len(prompt) < self._longest else _full() for _, prompt in part]
 
-    def _start(self, part: list[tuple[Request, Tokens]], borrowed: list[int]) -> list[_Stream]:
+    def _make_room(self, part: list[tuple[Request, Tokens]]) -> bool:
+        """Whether the cache, emptied if need be, holds all that these requests may need; one always fits."""
+        if self._needed(part) > self._context.room:
+            self._cache.clear()
+        return len(part) < 2 or self._needed(part) <= self._context.room
+
+    def _needed(self, part: list[tuple[Request, Tokens]]) -> int:
+        computed = sum(len(prompt) - self._cache.known(prompt) for prompt in {prompt for _, prompt in part})
+        return computed + sum(self._limit(request, prompt) for request, prompt in part)
+
+    def _limit(self, request: Request, prompt: Tokens) -> int:
+        return min(request.max_tokens, self._longest - len(prompt))
+
+    def _start(self, part: list[tuple[Request, Tokens]]) -> list[_Stream]:
         """Compute each distinct prompt once, fork it for its requests and draw their first tokens."""
         prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(p for _, p in part))}
-        sequences, shared = [], []
-        for prompt in prompts:
-            sequence, length = self._cache.fork(prompt)
-            borrowed.append(sequence)
-            sequences.append(sequence)
-            shared.append(length)
-        logits = self._prefill(list(prompts), sequences, shared)
+        forks = [self._cache.fork(prompt) for prompt in prompts]
+        logits = self._prefill(prompts, forks)
         streams = []
         paid: set[Tokens] = set()
         for request, prompt in part:
-            index = prompts[prompt]
-            sequence = self._context.fork(sequences[index], len(prompt))
-            borrowed.append(sequence)
-            computed = 0 if prompt in paid else len(prompt) - shared[index]
+            sequence, shared = forks[prompts[prompt]]
+            computed = 0 if prompt in paid else len(prompt) - shared
             paid.add(prompt)
-            limit = min(request.max_tokens, self._longest - len(prompt))
-            numbers = uniforms(request.seed, limit)
-            cached = len(prompt) - computed
-            streams.append(_Stream(request, prompt, sequence, numbers, limit, computed, cached))
+            limit = self._limit(request, prompt)
+            streams.append(
+                _Stream(
+                    request,
+                    prompt,
+                    self._context.fork(sequence, len(prompt)),
+                    uniforms(request.seed, limit),
+                    limit,
+                    computed,
+                    len(prompt) - computed,
+                )
+            )
         self._advance(streams, logits[[prompts[prompt] for _, prompt in part]])
-        for prompt, sequence in zip(prompts, sequences, strict=True):
-            borrowed.remove(sequence)
+        for prompt, (sequence, _) in zip(prompts, forks, strict=True):
             self._cache.keep(prompt, sequence)
         return streams
 
-    def _prefill(self, prompts: list[Tokens], sequences: list[int], shared: list[int]) -> NDArray[np.float32]:
+    def _prefill(self, prompts: Iterable[Tokens], forks: list[tuple[int, int]]) -> NDArray[np.float32]:
         """The logits after each prompt, [prompts, vocabulary]; what is cached is not fed again."""
-        rows = [
-            Row(prompt[position], position, sequence, position == len(prompt) - 1)
-            for prompt, sequence, start in zip(prompts, sequences, shared, strict=True)
-            for position in range(start, len(prompt))
-        ]
-        outputs = []
-        for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            logits = self._decode(part)
-            if len(logits):
-                outputs.append(logits.copy())
-        return np.concatenate(outputs) if outputs else np.empty((0, self._file.size), np.float32)
-
-    def _decode(self, rows: list[Row]) -> NDArray[np.float32]:
-        try:
-            return self._context.decode(rows)
-        except CacheFullError:
-            self._cache.shrink(0)
-            return self._context.decode(rows)
+        return self._context.decode(
+            [
+                Row(prompt[position], position, sequence, position == len(prompt) - 1)
+                for prompt, (sequence, shared) in zip(prompts, forks, strict=True)
+                for position in range(shared, len(prompt))
+            ]
+        )
 
     def _advance(self, streams: list[_Stream], logits: NDArray[np.float32]) -> None:
         """Draw the next token of each stream and see whether it ends there."""

@@ -1,7 +1,6 @@
 """Sequences kept after their requests, so that whoever continues one need not compute it again."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
 
 from rlm_agent.models.gguf.context import Context
 
@@ -17,18 +16,34 @@ class PrefixCache:
         self._sequences: OrderedDict[Tokens, int] = OrderedDict()
         self._lengths: Counter[int] = Counter()
 
-    def fork(self, tokens: Sequence[int]) -> tuple[int, int]:
-        """A new sequence that holds the longest prefix known, and how many tokens that is.
+    def clear(self) -> None:
+        """Forget all, and whatever else the context holds."""
+        self._sequences.clear()
+        self._lengths.clear()
+        self._context.clear()
+
+    def known(self, tokens: Tokens) -> int:
+        """How many tokens the longest known prefix has; the last of `tokens` is never among them."""
+        return min(len(self._longest(tokens)), len(tokens) - 1)
+
+    def fork(self, tokens: Tokens) -> tuple[int, int]:
+        """A new sequence that holds the longest known prefix, and how many tokens that is.
 
         The last of `tokens` is never among them, so that feeding the rest yields logits.
         """
+        prefix = self._longest(tokens)
+        if not prefix:
+            return self._context.open(), 0
+        self._sequences.move_to_end(prefix)
+        shared = min(len(prefix), len(tokens) - 1)
+        return self._context.fork(self._sequences[prefix], shared), shared
+
+    def _longest(self, tokens: Tokens) -> Tokens:
         for length in sorted(self._lengths, reverse=True):
-            prefix = tuple(tokens[:length])
+            prefix = tokens[:length]
             if prefix in self._sequences:
-                self._sequences.move_to_end(prefix)
-                shared = min(length, len(tokens) - 1)
-                return self._context.fork(self._sequences[prefix], shared), shared
-        return self._context.open(), 0
+                return prefix
+        return ()
 
     def keep(self, tokens: Tokens, sequence: int) -> None:
         """Take over a sequence that holds `tokens`; it is dropped if another one does already."""
@@ -37,13 +52,12 @@ class PrefixCache:
             return
         self._sequences[tokens] = sequence
         self._lengths[len(tokens)] += 1
-        self.shrink(self._capacity)
+        if len(self._sequences) > self._capacity:
+            self._drop_oldest()
 
-    def shrink(self, capacity: int) -> None:
-        """Drop the least recently used until at most `capacity` are left."""
-        while len(self._sequences) > capacity:
-            tokens, sequence = self._sequences.popitem(last=False)
-            self._lengths[len(tokens)] -= 1
-            if not self._lengths[len(tokens)]:
-                del self._lengths[len(tokens)]
-            self._context.drop(sequence)
+    def _drop_oldest(self) -> None:
+        tokens, sequence = self._sequences.popitem(last=False)
+        self._lengths[len(tokens)] -= 1
+        if not self._lengths[len(tokens)]:
+            del self._lengths[len(tokens)]
+        self._context.drop(sequence)
