@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rlm_agent.models.gguf.header import check_metadata
 from rlm_agent.structure.errors import MissingExtraError, ModelFileError
 
 _MAGIC = b"GGUF"
@@ -42,6 +43,7 @@ class ModelFile:
 
     def __post_init__(self) -> None:
         _check_magic(self.path)
+        check_metadata(self.path)
         lib = binding()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = self.gpu_layers
@@ -106,7 +108,11 @@ class ModelFile:
         """The text of the `bos` or `eos` token, empty where the model has none."""
         lib = binding()
         token = getattr(lib, f"llama_vocab_{kind}")(self.vocabulary)
-        return "" if token < 0 else str(lib.llama_vocab_get_text(self.vocabulary, token).decode())
+        return (
+            ""
+            if token < 0
+            else str(lib.llama_vocab_get_text(self.vocabulary, token).decode(errors="replace"))
+        )
 
     def ends(self, token: int) -> bool:
         """Whether a token ends the generation."""
