@@ -34,6 +34,7 @@ Reasoner = CompiledStateGraph[Any, Any, Any, Any]
 
 State = dict[str, Any]
 Node = Callable[[State], Asking[State]]
+_SILENT_ROUNDS = 3  # a policy that fails outright spends no tokens, so that no token budget ends its search
 _SPARE_SUPERSTEPS = 8  # enough to end a round and to conclude before LangGraph's recursion limit
 
 
@@ -137,7 +138,7 @@ class _Nodes:
             and state["thoughts"][run["root"]]["text"] == question
         ):
             self._check_identity(run)
-            return {"run": {**run, "stopped": None}}
+            return {"run": {**run, "stopped": None, "silent": 0}}
         # A conversation that was edited or trimmed plants no root over an older one.
         turn = max(conversation.turn_of(state["messages"]), run["turn"] + 1 if run else 1)
         root = Thought(
@@ -172,8 +173,9 @@ class _Nodes:
         plan = [(id, count) for id, count in search.run["plan"]]
         outcome = yield from self.rules.expand(search.graph, plan, search.setting, search.allowance)
         _tell(_operator("generate", [id for id, _ in plan], outcome.outputs, outcome.usage))
+        silent = 0 if outcome.usage["completion_tokens"] else search.run["silent"] + 1
         return {
-            "run": {**search.run, "fresh": outcome.outputs},
+            "run": {**search.run, "fresh": outcome.outputs, "silent": silent},
             "thoughts": outcome.writes.thoughts,
             "stats": outcome.writes.stats,
             "usage": _spent(state["usage"], outcome.usage, started),
@@ -238,6 +240,8 @@ class _Nodes:
             return "verified"
         if (spent := self.parts.budget.left(state["usage"]).spent) is not None:
             return spent
+        if run["silent"] >= _SILENT_ROUNDS:
+            return "no reply from the model"
         if self.rules.rounds is not None and run["round"] >= self.rules.rounds:
             return "rounds"
         return "recursion limit" if state["remaining_steps"] < _SPARE_SUPERSTEPS else None
@@ -272,6 +276,7 @@ class _Nodes:
             round=0,
             plan=[],
             fresh=[],
+            silent=0,
             stopped=None,
             best=None,
             verified=None,

@@ -27,8 +27,9 @@ class Run(TypedDict):
 
     `turn` counts the human messages so far and decides `root`; `asked` is the id of the message that asked.
     `round` counts the passes through the loop. `plan` is what select chose, `fresh` what generate put out
-    and nobody has looked at yet, `frontier` the thoughts that a beam keeps. `stopped` says why the
-    search ended, `best` which thought holds the answer, `verified` whether a verifier accepted it.
+    and nobody has looked at yet, `silent` counts the last rounds in which the policy wrote nothing at all.
+    `stopped` says why the search ended, `best` which thought holds the answer, `verified` whether a verifier
+    accepted it.
     """
 
     turn: int
@@ -40,6 +41,7 @@ class Run(TypedDict):
     round: int
     plan: list[list[Any]]
     fresh: list[str]
+    silent: int
     stopped: str | None
     best: str | None
     verified: bool | None

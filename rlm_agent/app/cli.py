@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from rlm_agent.app import train
+from rlm_agent.app.stopping import stoppable
 from rlm_agent.structure.errors import RlmError
 
 app = typer.Typer(
@@ -42,10 +43,14 @@ def solve(
 ) -> None:
     """Solve one problem and show the tree growing; exit code 1 where no verified answer was found."""
     from rlm_agent.app.solving import solve_problem
+    from rlm_agent.evaluation.runs import require_place, write_whole
 
-    result, tree = solve_problem(
-        problem, task, strategy, model, budget_tokens, seed, show=not as_json, keep=save is not None
-    )
+    if save is not None:
+        require_place(save)
+    with stoppable("nothing was saved"):
+        result, tree = solve_problem(
+            problem, task, strategy, model, budget_tokens, seed, show=not as_json, keep=save is not None
+        )
     report = {
         "answer": result.answer,
         "verified": result.verified,
@@ -59,8 +64,6 @@ def solve(
         "stopped": result.stopped,
     }
     if save is not None:
-        from rlm_agent.evaluation.runs import write_whole
-
         write_whole(save, json.dumps({**report, "problem": problem, "task": task, **tree}, indent=1))
     if as_json:
         print(json.dumps(report))
@@ -87,18 +90,20 @@ def evaluate(
     """Run strategies over problems; accuracy with its 95% interval, tokens and seconds a problem."""
     from rlm_agent.app.evaluating import evaluate_strategies
 
-    report = evaluate_strategies(
-        task,
-        strategy or ["mcts"],
-        model,
-        n=n,
-        seed=seed,
-        budget_tokens=budget_tokens,
-        split=split,
-        problems=problems,
-        out=out,
-        show=not as_json,
-    )
+    hint = "run the same command again to go on" if out else "with --out FOLDER the next run can be gone on with"
+    with stoppable(hint):
+        report = evaluate_strategies(
+            task,
+            strategy or ["mcts"],
+            model,
+            n=n,
+            seed=seed,
+            budget_tokens=budget_tokens,
+            split=split,
+            problems=problems,
+            out=out,
+            show=not as_json,
+        )
     if as_json:
         print(json.dumps(report))
 
@@ -128,7 +133,7 @@ def version(
 
 
 def main() -> None:
-    """Entry point: any error of ours is one sentence on stderr and exit code 2; Ctrl-C is 130."""
+    """Entry point: any error of ours is one sentence on stderr and exit code 2; Ctrl-C is 130 and one, too."""
     try:
         app()
     except RlmError as error:

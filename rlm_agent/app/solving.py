@@ -1,7 +1,8 @@
 """`rlm-agent solve`: one search, shown as a tree while it grows."""
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -13,6 +14,7 @@ from rich.tree import Tree
 from rlm_agent.evaluation.runs import Result, make_reasoner, parse_strategy, solve
 from rlm_agent.graphs.reasoner import memory_saver
 from rlm_agent.structure.budget import Budget
+from rlm_agent.structure.errors import RlmError
 from rlm_agent.structure.events import Event, ThoughtEvent
 from rlm_agent.tasks.registry import get_task
 
@@ -39,11 +41,21 @@ def solve_problem(
     reasoner = make_reasoner(chosen, task, model, Budget(tokens=budget_tokens), seed, **options)
     drawing = TreeDrawing(question)
     console = Console(file=sys.stdout)
-    with Live(drawing.tree, console=console, refresh_per_second=8) if show else nullcontext():
+    with _shown(drawing.tree, console) if show else nullcontext():
         result = solve(reasoner, task, question, config=_THREAD if keep else None, watch=drawing.see)
     if show:
         _say(console, result)
     return result, _kept(reasoner.get_state(_THREAD).values) if keep else {}
+
+
+@contextmanager
+def _shown(tree: Tree, console: Console) -> Iterator[None]:
+    with Live(tree, console=console, refresh_per_second=8) as live:
+        try:
+            yield
+        except RlmError:
+            live.transient = True  # what failed leaves nothing on standard output
+            raise
 
 
 class TreeDrawing:

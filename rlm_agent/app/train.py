@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rlm_agent.app.stopping import stoppable
 from rlm_agent.structure.errors import MissingExtraError
 from rlm_agent.tasks.registry import read_problems
 
@@ -42,6 +43,7 @@ def sft(
             progress.update(bar, completed=step.step, description=text)
 
         config = SFTConfig(steps=steps, batch=batch, seed=seed)
-        model, tokenizer = train_policy(out, config, excluded=excluded, report=report)
+        with stoppable("run the same command again to go on"):
+            model, tokenizer = train_policy(out, config, excluded=excluded, report=report)
     export_gguf(model, tokenizer, out / "mini.gguf")
     print(out / "mini.gguf")

@@ -1,21 +1,27 @@
 """One strategy on one problem, and many on many: resumable, one JSON line a problem."""
 
 import json
+import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from langchain_core.runnables import RunnableConfig
 
 from rlm_agent.evaluation.metrics import wilson
-from rlm_agent.graphs.reasoner import create_reasoner
+from rlm_agent.graphs.common import Common
+from rlm_agent.graphs.reasoner import create_reasoner, get_strategy
 from rlm_agent.graphs.skeleton import Reasoner
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import CheckpointError, InputError
 from rlm_agent.structure.events import Event
 from rlm_agent.tasks.registry import Task
+
+_COMMON = ("temperature", "top_k", "top_p", "min_p", "stop_when_verified")
+"""The keywords of all strategies that make sense as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,11 @@ def parse_strategy(text: str) -> Strategy:
 def make_reasoner(
     strategy: Strategy, task: Task, model: str, budget: Budget, seed: int | None, **options: Any
 ) -> Reasoner:
-    """The reasoner of a strategy on a task, with the task's steps and verifier."""
+    """The reasoner of a strategy on a task, with the task's steps and verifier.
+
+    Raises `InputError` for a parameter that cannot be given as text or whose value is of another kind.
+    """
+    _check_kinds(strategy)
     return create_reasoner(
         strategy.name,
         model,
@@ -127,16 +137,28 @@ def summary(strategy: str, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
+def require_place(path: Path) -> None:
+    """`InputError` where no file can be written at `path`; asked before a search, it spares the search."""
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{path} cannot be written; name a file in an existing folder")
+
+
 def open_log(folder: Path, settings: dict[str, Any], strategy: str) -> Path:
     """The log of a strategy in a folder, made where it is missing.
 
-    Raises `CheckpointError` where the folder holds a run with other settings.
+    Raises `CheckpointError` where the folder holds a run with other settings, `InputError` where it cannot
+    be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}); name another folder") from error
     path = folder / "settings.json"
     if not path.exists():
+        require_place(path)
         write_whole(path, json.dumps(settings, indent=2))
-    elif json.loads(path.read_text(encoding="utf-8")) != settings:
+    elif _read_settings(path) != settings:
         raise CheckpointError(f"{folder} holds a run with other settings; name another folder")
     return folder / (re.sub(r"[^\w.=-]+", "_", strategy) + ".jsonl")
 
@@ -144,8 +166,11 @@ def open_log(folder: Path, settings: dict[str, Any], strategy: str) -> Path:
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read_log(log: Path, problems: Sequence[str]) -> list[Result]:
@@ -155,10 +180,51 @@ def _read_log(log: Path, problems: Sequence[str]) -> list[Result]:
     whole, _, _ = log.read_text(encoding="utf-8").rpartition("\n")
     lines = whole.splitlines()
     write_whole(log, whole) if lines else log.unlink()
-    results = [Result(**json.loads(line)) for line in lines]
+    try:
+        results = [Result(**json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{log} has a line that is no result; name another folder") from error
     if [result.question for result in results] != list(problems[: len(results)]):
         raise CheckpointError(f"{log} holds other problems; name another folder")
     return results
+
+
+def _read_settings(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read; name another folder") from error
+
+
+def _check_kinds(strategy: Strategy) -> None:
+    create = get_strategy(strategy.name)
+    common = get_type_hints(Common)
+    kinds = {**get_type_hints(create), **{name: common[name] for name in _COMMON}}
+    for name, value in strategy.parameters.items():
+        if name in common and name not in _COMMON:
+            raise InputError(f"{name!r} in {strategy.text!r} cannot be given as text; use Python for it")
+        if name in kinds and not _fits(value, kinds[name]):
+            raise InputError(f"{name}={value} in {strategy.text!r} does not fit; give {_words(kinds[name])}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if alternatives := get_args(kind):
+        return any(_fits(value, alternative) for alternative in alternatives)
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and not math.isnan(value)
+    return isinstance(value, kind)
+
+
+def _words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    if alternatives := get_args(kind):
+        return " or ".join(map(_words, alternatives))
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}.get(kind, "none")
 
 
 def _value(text: str) -> Any:

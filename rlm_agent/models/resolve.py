@@ -1,16 +1,17 @@
 """A model is named by one string everywhere: `mini`, a path to a `.gguf`, or it is an object already."""
 
+import os
 import threading
 from importlib.resources import files
 from pathlib import Path
 
 from rlm_agent.models.protocols import Policy
-from rlm_agent.structure.errors import UnknownNameError
+from rlm_agent.structure.errors import ModelFileError, UnknownNameError
 
 EMBEDDED = {"mini": "weights/mini.gguf"}
 """Models that ship with the package, and where their files lie in it."""
 
-_loaded: dict[tuple[Path, int], Policy] = {}
+_loaded: dict[tuple[Path, int, int], Policy] = {}
 _lock = threading.Lock()
 
 
@@ -34,7 +35,10 @@ def _path(model: str) -> Path:
     if "://" in model:
         raise UnknownNameError(f"{model!r} is a URL, which this version cannot use; name a .gguf file")
     if model.endswith(".gguf"):
-        return Path(model).expanduser().resolve()
+        try:
+            return Path(model).expanduser().resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ModelFileError(f"{model!r} is no path ({error}); name an existing .gguf file") from error
     raise UnknownNameError(
         f"there is no model {model!r}; use {', '.join(EMBEDDED)} or the path of a .gguf file"
     )
@@ -43,7 +47,14 @@ def _path(model: str) -> Path:
 def _load(path: Path) -> Policy:
     from rlm_agent.models.gguf.policy import GGUFPolicy
 
-    key = (path, path.stat().st_mtime_ns if path.exists() else 0)
+    key = (path, _written(path), os.getpid())  # what was loaded before a fork is of no use after it
     if key not in _loaded:
         _loaded[key] = GGUFPolicy(path)
     return _loaded[key]
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # whoever opens it says why it cannot be read

@@ -16,7 +16,7 @@ from rlm_agent.tasks.countdown.generator import draw_countdown, draw_game24
 from rlm_agent.tasks.countdown.moves import solvable
 from rlm_agent.tasks.countdown.puzzle import EXAMPLE, MAX_NUMBERS, Puzzle, Split, parse
 
-_RANGE = re.compile(r"(.*?)(?::(\d+)-(\d+))?", re.DOTALL)
+_RANGE = re.compile(r"(.*?)(?::([0-9]{1,9})-([0-9]{1,9}))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,21 @@ def read_problems(source: str) -> list[str]:
     """The canonical texts of the puzzles in `FILE` or, counted from 1, in `FILE:FIRST-LAST`.
 
     A CSV has the column `Puzzles` (numbers, target 24); JSONL has `{"numbers": […], "target": …}` a line.
-    Raises `ProblemError` where the file or one of these lines cannot be read.
+    Raises `ProblemError` where the file cannot be read or does not have all of the range.
     """
     name, first, last = _RANGE.fullmatch(source).groups()  # type: ignore[union-attr]
     problems = _read_file(Path(name))
-    chosen = problems[max(0, int(first or 1) - 1) : int(last) if last else None]
-    if not chosen:
-        raise ProblemError(f"{source} names no puzzle; choose a range within 1-{len(problems)}")
-    return chosen
+    if not problems:
+        raise ProblemError(f"{name} holds no puzzle; name another file")
+    begin, end = int(first or 1), int(last or len(problems))
+    if not 1 <= begin <= end <= len(problems):
+        raise ProblemError(f"{source} names no puzzles; choose a range within 1-{len(problems)}")
+    return problems[begin - 1 : end]
 
 
 def _read_file(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             read = _jsonl if path.suffix in (".jsonl", ".json") else _csv
             return list(read(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -92,8 +94,7 @@ def _jsonl(stream: Iterator[str]) -> Iterator[str]:
     for line in stream:
         if line.strip():
             row = json.loads(line)
-            numbers = " ".join(str(int(number)) for number in row["numbers"])
-            yield parse(f"{numbers} : {int(row['target'])}").text
+            yield parse(f"{' '.join(map(str, row['numbers']))} : {row['target']}").text
 
 
 def _countdown_task(

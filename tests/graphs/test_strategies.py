@@ -217,11 +217,17 @@ def test_a_reply_that_fails_is_kept_with_its_reason_and_loses_nothing_else(case:
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_a_policy_that_always_fails_gives_no_answer_and_says_so(case: str) -> None:
+def test_a_policy_that_always_fails_ends_the_search_though_it_spends_no_tokens(case: str) -> None:
     policy = FakePolicy(wander, fails=dict.fromkeys(range(1000), "connection refused"))
-    result = reason(case, policy, budget=Budget(calls=30)).invoke(ask())
+    result = reason(case, policy, budget=Budget(tokens=4000)).invoke(ask())
+    assert len(policy.requests) < 20
     assert result["answer"] is None
     assert result["messages"][-1].content.startswith("No answer was found (stopped: ")
+
+
+def test_a_policy_that_fails_for_a_while_does_not_end_the_search() -> None:
+    policy = FakePolicy(wander, fails=dict.fromkeys(range(2), "connection refused"))
+    assert reason("mcts", policy).invoke(ask())["usage"]["nodes"] > 10
 
 
 @pytest.mark.parametrize("case", list(CASES))

@@ -17,6 +17,9 @@ _MARKS = re.compile("\ue000(\\d+)\ue001")
 _PLAIN = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 """For a base model that brings no template: the contents, a line each."""
 
+_FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a template that someone else wrote may run into beside its own errors."""
+
 
 class ChatTemplate:
     """The template of one model; `ModelFileError` where it cannot be parsed."""
@@ -38,15 +41,17 @@ class ChatTemplate:
     def tokens(self, messages: Sequence[Message]) -> list[int]:
         """The prompt up to the point where the assistant's turn begins."""
         marked = [{**message, "content": _MARK.format(i)} for i, message in enumerate(messages)]
+        tokens: list[int] = []
         try:
             text: str = self._render(messages=marked).prompt
-        except (self._error, ValueError) as error:
+            for position, part in enumerate(_MARKS.split(text)):
+                content = position % 2 == 1
+                text = messages[int(part)]["content"] if content else part
+                tokens += self._file.tokenize(text, special=not content)
+        except (self._error, *_FAULTS) as error:
             raise ModelFileError(
                 f"the chat template of {self._file.path} refuses these messages ({error}); change their roles"
             ) from error
-        tokens: list[int] = []
-        for position, part in enumerate(_MARKS.split(text)):
-            content = position % 2 == 1
-            text = messages[int(part)]["content"] if content else part
-            tokens += self._file.tokenize(text, special=not content)
+        if not tokens:
+            raise ModelFileError(f"the chat template of {self._file.path} leaves no prompt; export it again")
         return tokens

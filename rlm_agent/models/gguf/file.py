@@ -108,11 +108,8 @@ class ModelFile:
         """The text of the `bos` or `eos` token, empty where the model has none."""
         lib = binding()
         token = getattr(lib, f"llama_vocab_{kind}")(self.vocabulary)
-        return (
-            ""
-            if token < 0
-            else str(lib.llama_vocab_get_text(self.vocabulary, token).decode(errors="replace"))
-        )
+        raw: bytes = b"" if token < 0 else lib.llama_vocab_get_text(self.vocabulary, token)
+        return raw.decode(errors="replace")
 
     def ends(self, token: int) -> bool:
         """Whether a token ends the generation."""

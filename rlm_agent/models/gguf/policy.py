@@ -21,9 +21,8 @@ from rlm_agent.structure.errors import InputError, PromptTooLongError
 
 DEFAULT_CONTEXT = 4096
 _GPU_BATCH = 512
-_PARALLEL = (
-    EXACT_BATCH  # requests at a time; with as many prompts and the cache that is less than MAX_SEQUENCES
-)
+_PARALLEL = EXACT_BATCH
+"""Requests at a time; with as many prompts and all that is kept, they stay below `MAX_SEQUENCES`."""
 _KEPT = 96
 _SMALL_FILE = 20_000_000
 """Bytes under which one thread is used: two gain little there, and wait for each other on a busy machine."""

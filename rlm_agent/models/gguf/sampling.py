@@ -49,7 +49,7 @@ def _cut(weights: Floats, decoding: Decoding) -> Floats:
     if decoding.top_p < 1:
         weights = _nucleus(weights, decoding.top_p)
     if decoding.min_p > 0:
-        floor = decoding.min_p * weights.max(axis=1, keepdims=True)
+        floor = min(decoding.min_p, 1.0) * weights.max(axis=1, keepdims=True)
         weights = np.where(weights >= floor, weights, 0.0)
     return weights
 
@@ -59,6 +59,7 @@ def _nucleus(weights: Floats, top_p: float) -> Floats:
     order = np.argsort(-weights, axis=1, kind="stable")
     ranked = np.take_along_axis(weights, order, axis=1)
     before = np.cumsum(ranked, axis=1) - ranked
+    before[:, 0] = -1.0
     ranked = np.where(before < top_p * ranked.sum(axis=1, keepdims=True), ranked, 0.0)
     kept = np.zeros_like(weights)
     np.put_along_axis(kept, order, ranked, axis=1)
