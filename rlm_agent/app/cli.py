@@ -90,7 +90,9 @@ def evaluate(
     """Run strategies over problems; accuracy with its 95% interval, tokens and seconds a problem."""
     from rlm_agent.app.evaluating import evaluate_strategies
 
-    hint = "run the same command again to go on" if out else "with --out FOLDER the next run can be gone on with"
+    hint = (
+        "run the same command again to go on" if out else "with --out FOLDER the next run can be gone on with"
+    )
     with stoppable(hint):
         report = evaluate_strategies(
             task,
@@ -133,7 +135,7 @@ def version(
 
 
 def main() -> None:
-    """Entry point: any error of ours is one sentence on stderr and exit code 2; Ctrl-C is 130 and one, too."""
+    """Entry point: any error of ours is one sentence on stderr and exit code 2; Ctrl-C is 130."""
     try:
         app()
     except RlmError as error:

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 
 from rlm_agent.evaluation.metrics import wilson
 from rlm_agent.graphs.common import Common
-from rlm_agent.graphs.reasoner import create_reasoner, get_strategy
+from rlm_agent.graphs.reasoner import create_reasoner, get_strategy, parameters_of
 from rlm_agent.graphs.skeleton import Reasoner
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import CheckpointError, InputError
@@ -198,10 +198,10 @@ def _read_settings(path: Path) -> Any:
 
 def _check_kinds(strategy: Strategy) -> None:
     create = get_strategy(strategy.name)
-    common = get_type_hints(Common)
-    kinds = {**get_type_hints(create), **{name: common[name] for name in _COMMON}}
+    hints = {**get_type_hints(create), **get_type_hints(Common)}
+    kinds = {name: hints[name] for name in (*parameters_of(create), *_COMMON)}
     for name, value in strategy.parameters.items():
-        if name in common and name not in _COMMON:
+        if name not in kinds and name in (*hints, "strategy"):
             raise InputError(f"{name!r} in {strategy.text!r} cannot be given as text; use Python for it")
         if name in kinds and not _fits(value, kinds[name]):
             raise InputError(f"{name}={value} in {strategy.text!r} does not fit; give {_words(kinds[name])}")

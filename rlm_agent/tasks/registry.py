@@ -94,6 +94,8 @@ def _jsonl(stream: Iterator[str]) -> Iterator[str]:
     for line in stream:
         if line.strip():
             row = json.loads(line)
+            if not isinstance(row["numbers"], list):
+                raise TypeError("numbers is no list")
             yield parse(f"{' '.join(map(str, row['numbers']))} : {row['target']}").text
 
 

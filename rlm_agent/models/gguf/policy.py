@@ -17,7 +17,7 @@ from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.models.gguf.prefixes import PrefixCache, Tokens
 from rlm_agent.models.gguf.sampling import Floats, draw, uniforms
 from rlm_agent.models.protocols import Completion, Decoding, Finish, Request
-from rlm_agent.structure.errors import InputError, PromptTooLongError
+from rlm_agent.structure.errors import DecodeError, InputError, PromptTooLongError
 
 DEFAULT_CONTEXT = 4096
 _GPU_BATCH = 512
@@ -206,6 +206,8 @@ class GGUFPolicy:
         decodings = [stream.request.decoding for stream in streams]
         numbers = [stream.numbers[len(stream.generated)] for stream in streams]
         tokens, logprobs = draw(logits, decodings, numbers)
+        if not np.isfinite(logprobs).all():
+            raise DecodeError("the model computes values that are no numbers; download or export it again")
         for stream, token, logprob in zip(streams, tokens.tolist(), logprobs.tolist(), strict=True):
             stream.generated.append(token)
             stream.logprob += logprob
