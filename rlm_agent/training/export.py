@@ -51,7 +51,7 @@ class Identity:
     """What the file says about itself; the defaults are `mini`'s.
 
     `task` and `step_delimiter` are stored as `rlm.task` and `rlm.step.delimiter`: what kind of problem
-    the model was trained on, and the text that ends one of its steps. `temperature` and `min_p` are the
+    the model was trained on (None for a general one), and the text that ends one of its steps. `temperature` and `min_p` are the
     recommended decoding, stored under llama.cpp's own keys.
     """
 
@@ -59,7 +59,7 @@ class Identity:
     description: str = "Solves Countdown and Game of 24 puzzles step by step; trained from scratch."
     author: str = "the rlm-agent authors"
     license: str = "mit"
-    task: str = "countdown"
+    task: str | None = "countdown"
     step_delimiter: str = "\n"
     temperature: float = 1.5
     min_p: float = 0.0003
@@ -115,7 +115,8 @@ def _add_identity(writer: gguf.GGUFWriter, identity: Identity) -> None:
     writer.add_description(identity.description)
     writer.add_author(identity.author)
     writer.add_license(identity.license)
-    writer.add_string("rlm.task", identity.task)
+    if identity.task is not None:
+        writer.add_string("rlm.task", identity.task)
     writer.add_sampling_temp(identity.temperature)
     writer.add_sampling_min_p(identity.min_p)
     writer.add_string("rlm.step.delimiter", identity.step_delimiter)

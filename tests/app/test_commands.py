@@ -1,7 +1,10 @@
 """The command line, as a user meets it."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +159,23 @@ def test_help_is_there(run: Any, words: list[str]) -> None:
 def test_strategies_are_listed(run: Any) -> None:
     rows = run("strategies", "--json").out
     assert [row["strategy"] for row in json.loads(rows)][-1] == "mcts"
+
+
+def test_ctrl_c_ends_an_evaluation_in_a_sentence_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    """A real process, a real signal; `--out` keeps what was done."""
+    code = "import sys; from rlm_agent.app.cli import main; main()"
+    words = ["eval", "--n", "60", "--strategy", "chain", "--json", "--out", str(tmp_path)]
+    command = [sys.executable, "-c", code, *words]
+    log = tmp_path / "chain.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (log.exists() and log.read_text().count("\n")):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    kept = log.read_text()
+    assert (process.returncode, out) == (130, "")
+    assert "run the same command again to go on" in err
+    assert "Traceback" not in err
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(again.stdout)["n"] == 60
+    assert log.read_text().startswith(kept)

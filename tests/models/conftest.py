@@ -1,0 +1,58 @@
+"""Tiny random models. Their weights are in single precision, where the slightest change of order shows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from rlm_agent.training.decoder import Decoder, DecoderConfig
+from rlm_agent.training.export import Identity, export_gguf
+from rlm_agent.training.tokenizer import SPECIAL_TOKENS
+
+GENERAL = Identity(name="tiny", description="Random weights.", task=None, temperature=1.0, min_p=0.0)
+MakeModel = Callable[..., Path]
+
+
+def _tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    text = "what is the answer of the question that nobody has asked before " + " ".join(map(str, range(100)))
+    tokenizer.train_from_iterator([text] * 20, trainer)
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
+    """Writes a tiny random model, general unless it is given a task, with a context of so many tokens."""
+    tokenizer = _tokenizer()
+
+    def make(*, context: int = 256, task: str | None = None) -> Path:
+        sizes = {"width": 64, "layers": 2, "heads": 2, "feed_forward": 96, "context": context}
+        model = Decoder(DecoderConfig(vocabulary=tokenizer.get_vocab_size(), **sizes))
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for name, weights in model.named_parameters():
+                noise = torch.randn(weights.shape, generator=generator)
+                scale = 0.3 if name.startswith("embedding") else 1.5 * weights.shape[-1] ** -0.5
+                weights.copy_(1 + 0.3 * noise if weights.dim() == 1 else scale * noise)
+        path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+        export_gguf(model, tokenizer, path, identity=replace(GENERAL, task=task), quantize="f32")
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(make_model: MakeModel) -> Path:
+    """A tiny general model with a context of 256 tokens."""
+    return make_model()
