@@ -51,8 +51,8 @@ class Identity:
     """What the file says about itself; the defaults are `mini`'s.
 
     `task` and `step_delimiter` are stored as `rlm.task` and `rlm.step.delimiter`: what kind of problem
-    the model was trained on (None for a general one), and the text that ends one of its steps. `temperature` and `min_p` are the
-    recommended decoding, stored under llama.cpp's own keys.
+    the model was trained on (None for a general one), and the text that ends one of its steps.
+    `temperature` and `min_p` are the recommended decoding, stored under llama.cpp's own keys.
     """
 
     name: str = "rlm-agent mini"
