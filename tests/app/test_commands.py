@@ -162,8 +162,12 @@ def test_strategies_are_listed(run: Any) -> None:
 
 
 def test_ctrl_c_ends_an_evaluation_in_a_sentence_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    """A real process, a real signal; `--out` keeps what was done."""
-    code = "import sys; from rlm_agent.app.cli import main; main()"
+    """A real process, a real signal; `--out` keeps what was done.
+
+    Where the tests run in the background of a shell, their children would ignore the signal.
+    """
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; from rlm_agent.app.cli import main; main()"
     words = ["eval", "--n", "60", "--strategy", "chain", "--json", "--out", str(tmp_path)]
     command = [sys.executable, "-c", code, *words]
     log = tmp_path / "chain.jsonl"
