@@ -9,7 +9,7 @@ from langgraph.store.base import BaseStore
 
 from rlm_agent.graphs.skeleton import Parts, Reasoner, Rules, compile_search
 from rlm_agent.models.protocols import Decoding, Policy, Value
-from rlm_agent.models.resolve import load_policy
+from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.steps import Steps, Verifier
@@ -17,13 +17,15 @@ from rlm_agent.tasks.answers import INSTRUCTION, free_answer
 from rlm_agent.tasks.registry import get_task
 
 Model = str | Path | Policy
+Judge = str | Path | Value
 DEFAULT_BUDGET = Budget(tokens=4000)
 
 
 class Common(TypedDict, total=False):
     """The keywords that all strategies share; all are optional.
 
-    value: judges unfinished chains; without one, strategies fall back as their docstrings say.
+    value: judges unfinished chains: a `Value`, `"head"` (the model's own value head), `"label"` (the model's
+        own word for it), or the path of a `.gguf`; without one, strategies fall back as their docstrings say.
     verifier: judges answers, seeing the question and the answer only; a task's name stands for its own.
     steps: how text is cut into steps and checked; a task's name stands for its own.
         A specialist model such as `mini` brings both with it.
@@ -38,7 +40,7 @@ class Common(TypedDict, total=False):
         ends never stops a search.
     """
 
-    value: Value | None
+    value: Judge | None
     verifier: Verifier | str | None
     steps: Steps | str | None
     tools: Any
@@ -81,7 +83,7 @@ def _parts(model: Model, common: Common, decoding: dict[str, float]) -> Parts:
         policy=policy,
         steps=get_task(steps).steps if isinstance(steps, str) else steps or Steps(answer=free_answer),
         budget=common.get("budget") or DEFAULT_BUDGET,
-        value=common.get("value"),
+        value=load_value(common.get("value"), policy),
         verifier=get_task(verifier).verifier if isinstance(verifier, str) else verifier,
         decoding=_decoding(policy, common, decoding),
         system_prompt=common.get("system_prompt") or INSTRUCTION,

@@ -11,11 +11,10 @@ from langgraph.store.base import BaseStore
 from rlm_agent.graphs.beam_search import create_beam_search
 from rlm_agent.graphs.best_of_n import create_best_of_n
 from rlm_agent.graphs.chain import create_chain
-from rlm_agent.graphs.common import Common, Model
+from rlm_agent.graphs.common import Common, Judge, Model
 from rlm_agent.graphs.mcts import create_mcts
 from rlm_agent.graphs.self_consistency import create_self_consistency
 from rlm_agent.graphs.skeleton import Reasoner
-from rlm_agent.models.protocols import Value
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import UnknownNameError
 from rlm_agent.structure.steps import Steps, Verifier
@@ -33,7 +32,7 @@ def create_reasoner(
     strategy: str,
     model: Model = "mini",
     *,
-    value: Value | None = None,
+    value: Judge | None = None,
     verifier: Verifier | str | None = None,
     steps: Steps | str | None = None,
     tools: Any = None,

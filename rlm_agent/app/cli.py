@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from rlm_agent.app import train
+from rlm_agent.app import bench, train
 from rlm_agent.app.stopping import stoppable
 from rlm_agent.structure.errors import RlmError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(train.app, name="train")
+app.add_typer(bench.app, name="bench")
 
 TaskOption = Annotated[str, typer.Option(help="game24 or countdown.")]
 ModelOption = Annotated[str, typer.Option(help="mini, or the path of a .gguf file.")]

@@ -21,33 +21,70 @@ class Decoding:
 
     The cuts apply in the order top-k, top-p, min-p, and before the temperature, as in llama.cpp: a high
     temperature then levels what the model thinks possible without letting nonsense in.
+
+    Before the cuts, `logit_bias` is added to the logits of (token id, bias) pairs, and what stands among the
+    last `penalized` generated tokens is made less likely: its logit is divided by `repeat_penalty` where
+    positive and multiplied where negative (Keskar et al., arXiv 1909.05858), then lowered by
+    `presence_penalty` once and by `frequency_penalty` for each time it stands there.
+
+    `grammar`, in GBNF, is what the whole text has to be; `stop_tokens` are ids that end it.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalized: int = 64
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    grammar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """Continue the assistant's turn that `prefix` has begun, in answer to `messages`.
 
-    Generation ends at `stop` (which is not part of the text), at the model's own end, or after
+    Generation ends at any of `stop` (which is not part of the text), at the model's own end, or after
     `max_tokens`. `seed` alone decides the random draws. `thought` is the id of the thought to be.
+
+    `alternatives` asks for a `Trace` with so many alternatives a token, 0 for one without any. `code`, a
+    number in [0, 1), makes n siblings differ: with codes spread evenly they divide the distribution over
+    texts among themselves (arithmetic sampling, Vilnis et al., arXiv 2210.15458), and only what the code
+    leaves undecided is drawn by the seed.
     """
 
     messages: tuple[Message, ...]
     prefix: str
     max_tokens: int
     seed: int
-    stop: str | None = None
+    stop: tuple[str, ...] = ()
     decoding: Decoding = field(default_factory=Decoding)
     thought: str | None = None
+    alternatives: int | None = None
+    code: float | None = None
 
 
 Finish = Literal["stop", "end", "length", "error"]
-"""The stop string, the model's own end, the token limit, or an error that spared the other requests."""
+"""A stop string or token, the model's own end, the token limit, or an error that spared the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the model thought of each generated token, in order; natural logarithms throughout.
+
+    `logprobs` at temperature 1 without cuts; `entropies` and `varentropies` (the variance of the surprisal)
+    of the same distributions, in nats and nats²; `alternatives` are its likeliest tokens with their
+    log-probabilities, the likeliest first.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+    varentropies: tuple[float, ...]
+    alternatives: tuple[tuple[tuple[int, float], ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +103,7 @@ class Completion:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     error: str | None = None
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,13 @@ import os
 import threading
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rlm_agent.models.protocols import Policy
-from rlm_agent.structure.errors import ModelFileError, UnknownNameError
+from rlm_agent.models.protocols import Policy, Value
+from rlm_agent.structure.errors import InputError, ModelFileError, UnknownNameError
+
+if TYPE_CHECKING:
+    from rlm_agent.models.gguf.policy import GGUFPolicy
 
 EMBEDDED = {"mini": "weights/mini.gguf"}
 """Models that ship with the package, and where their files lie in it."""
@@ -27,6 +31,52 @@ def load_policy(model: str | Path | Policy) -> Policy:
         raise UnknownNameError(f"{type(model).__name__} is no policy; give a name, a path or a Policy")
     with _lock:
         return _load(_path(str(model)))
+
+
+def load_value(value: str | Path | Value | None, policy: Policy) -> Value | None:
+    """The value that `value` names, beside a policy; None for none.
+
+    `"head"` is the policy's own value head, `"label"` the probability that the policy, asked, calls a chain
+    right. The path of a `.gguf` is a file of a head for the policy, or a model of its own: judged by its head
+    where it has one, else by its label. Raises what `load_policy` raises, and `InputError` for a policy that
+    does not run in this process.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str | Path):
+        if isinstance(value, Value):
+            return value
+        raise UnknownNameError(
+            f"{type(value).__name__} is no value; give 'head', 'label', the path of a .gguf file or a Value"
+        )
+    from rlm_agent.models.gguf.values.heads import ValueHead
+    from rlm_agent.models.gguf.values.values import HeadValue, LabelValue, own_head
+
+    name = str(value)
+    if name == "head":
+        return HeadValue(_local(policy, name))
+    if name == "label":
+        return LabelValue(_local(policy, name))
+    if not name.endswith(".gguf") or "://" in name:
+        raise UnknownNameError(f"there is no value {name!r}; use 'head', 'label' or the path of a .gguf file")
+    head = ValueHead.read(_path(name))
+    if head is not None and head.model is not None:
+        return HeadValue(_local(policy, name), head)
+    judge = _local(load_policy(name), name)
+    found = head or own_head(judge.file)
+    return LabelValue(judge) if found is None else HeadValue(judge, found)
+
+
+def _local(policy: Policy, value: str) -> "GGUFPolicy":
+    """The policy, if it is one over llama.cpp in this process."""
+    from rlm_agent.models.gguf.policy import GGUFPolicy
+
+    if not isinstance(policy, GGUFPolicy):
+        raise InputError(
+            f"the value {value!r} looks into the policy, which {type(policy).__name__} does not allow; "
+            "give a Value, or the path of a .gguf file that is a model of its own"
+        )
+    return policy
 
 
 def _path(model: str) -> Path:

@@ -135,7 +135,7 @@ def _request(graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: in
         prefix="".join(f"{step}{delimiter}" for step in graph.steps(place[0])),
         max_tokens=max_tokens,
         seed=derive_seed(setting.seed, child_id(*place)),
-        stop=delimiter,
+        stop=(delimiter,),
         decoding=setting.decoding,
         thought=child_id(*place),
     )

@@ -5,7 +5,8 @@
     │   ├── UnknownNameError      no strategy, task, model or parameter of that name
     │   ├── ProblemError          the question is not a problem of the task, or has no solution
     │   ├── BudgetError           a budget that allows nothing, or is not a number
-    │   └── PromptTooLongError    the prompt does not fit the model's context
+    │   ├── PromptTooLongError    the prompt does not fit the model's context
+    │   └── GrammarError          a grammar, or a schema for one, that cannot be used
     ├── ModelError            a model cannot be loaded or cannot go on
     │   ├── ModelFileError        the file is missing, truncated or not a GGUF
     │   └── DecodeError           llama.cpp refused a batch
@@ -38,6 +39,10 @@ class BudgetError(InputError):
 
 class PromptTooLongError(InputError):
     """The prompt does not fit the model's context."""
+
+
+class GrammarError(InputError):
+    """A grammar, or a schema for one, that cannot be used."""
 
 
 class ModelError(RlmError):

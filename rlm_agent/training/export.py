@@ -12,8 +12,10 @@ from gguf.quants import quantize as quantized
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from rlm_agent.models.gguf.values.mlp import HeadWeights
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.training.decoder import Decoder, DecoderConfig
+from rlm_agent.training.heads import add_head, require_fitting
 from rlm_agent.training.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS
 
 Quantization = Literal["q8_0", "f16", "f32"]
@@ -72,11 +74,13 @@ def export_gguf(
     *,
     identity: Identity = Identity(),
     quantize: Quantization = "q8_0",
+    head: HeadWeights | None = None,
 ) -> None:
     """Write `model` and `tokenizer` to `path`, which is replaced whole or not at all.
 
     Under `q8_0` a matrix whose rows are no multiple of 32 long is stored as `f16`; norms stay `f32`
-    always. Raises `InputError` where the tokenizer does not fit the model, or for another `quantize`.
+    always, as does the value head. Raises `InputError` where the tokenizer or the head does not fit the
+    model, or for another `quantize`.
     """
     if quantize not in _KINDS:
         raise UnknownNameError(f"{quantize!r} is no quantization; choose one of {', '.join(_KINDS)}")
@@ -85,23 +89,32 @@ def export_gguf(
             f"the tokenizer has {tokenizer.get_vocab_size()} tokens and the model "
             f"{model.config.vocabulary}; export the tokenizer that the model was trained with"
         )
+    if head is not None:
+        require_fitting(head, model.config.width)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     try:
-        _write(partial, model, tokenizer, identity, quantize)
+        _write(partial, model, tokenizer, identity, quantize, head)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def _write(
-    path: Path, model: Decoder, tokenizer: Tokenizer, identity: Identity, quantize: Quantization
+    path: Path,
+    model: Decoder,
+    tokenizer: Tokenizer,
+    identity: Identity,
+    quantize: Quantization,
+    head: HeadWeights | None,
 ) -> None:
     writer = gguf.GGUFWriter(path, "llama")
     try:
         _add_identity(writer, identity)
         _add_sizes(writer, model.config)
         _add_tokenizer(writer, tokenizer)
+        if head is not None:
+            add_head(writer, head)
         _add_tensors(writer, model, quantize)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -8,15 +8,19 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from rlm_agent.models.gguf.values.mlp import HeadWeights
 from rlm_agent.training.decoder import Decoder, DecoderConfig
 from rlm_agent.training.export import Identity, export_gguf
 from rlm_agent.training.tokenizer import SPECIAL_TOKENS
 
 GENERAL = Identity(name="tiny", description="Random weights.", task=None, temperature=1.0, min_p=0.0)
 MakeModel = Callable[..., Path]
+MakeDecoder = Callable[..., Decoder]
 
 
-def _tokenizer() -> Tokenizer:
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """The tokenizer of all tiny models."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -32,11 +36,10 @@ def _tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
-    """Writes a tiny random model, general unless it is given a task, with a context of so many tokens."""
-    tokenizer = _tokenizer()
+def make_decoder(tokenizer: Tokenizer) -> MakeDecoder:
+    """The tiny model that `make_model` writes, in torch, with a context of so many tokens."""
 
-    def make(*, context: int = 256, task: str | None = None) -> Path:
+    def make(*, context: int = 256) -> Decoder:
         sizes = {"width": 64, "layers": 2, "heads": 2, "feed_forward": 96, "context": context}
         model = Decoder(DecoderConfig(vocabulary=tokenizer.get_vocab_size(), **sizes))
         generator = torch.Generator().manual_seed(0)
@@ -45,8 +48,22 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
                 noise = torch.randn(weights.shape, generator=generator)
                 scale = 0.3 if name.startswith("embedding") else 1.5 * weights.shape[-1] ** -0.5
                 weights.copy_(1 + 0.3 * noise if weights.dim() == 1 else scale * noise)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, make_decoder: MakeDecoder
+) -> MakeModel:
+    """Writes a tiny random model, general unless it is given a task, with a context of so many tokens."""
+
+    def make(*, context: int = 256, task: str | None = None, head: HeadWeights | None = None) -> Path:
         path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-        export_gguf(model, tokenizer, path, identity=replace(GENERAL, task=task), quantize="f32")
+        identity = replace(GENERAL, task=task)
+        model = make_decoder(context=context)
+        export_gguf(model, tokenizer, path, identity=identity, quantize="f32", head=head)
         return path
 
     return make

@@ -17,7 +17,7 @@ STEP = "13 - 9 = 4 | 4 4 10\n"
 
 
 def request(text: str, *, prefix: str = "", max_tokens: int = 12, seed: int = 0) -> Request:
-    return Request((Message(role="user", content=text),), prefix, max_tokens, seed, "\n", Decoding())
+    return Request((Message(role="user", content=text),), prefix, max_tokens, seed, ("\n",), Decoding())
 
 
 def mixed_requests(count: int) -> list[Request]:
@@ -45,7 +45,7 @@ def each_alone(path: Path, requests: Sequence[Request]) -> list[tuple[str, int, 
     policy = GGUFPolicy(path, context=257)
     alone = []
     for each in requests:
-        policy._cache.clear()
+        policy.engine.forget()
         alone.append(content(policy.generate([each])[0]))
     policy.close()
     return alone

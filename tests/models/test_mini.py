@@ -23,7 +23,7 @@ def mini() -> GGUFPolicy:
     return policy
 
 
-def ask(seed: int, prefix: str = "", stop: str | None = "\n", max_tokens: int = 40) -> Request:
+def ask(seed: int, prefix: str = "", stop: tuple[str, ...] = ("\n",), max_tokens: int = 40) -> Request:
     return Request(QUESTION, prefix, max_tokens, seed, stop, Decoding(temperature=1.5))
 
 
@@ -33,7 +33,7 @@ def drawn(completions: Sequence[Completion]) -> list[tuple[str, int, float, str]
 
 @pytest.mark.parametrize("size", [1, 2, 3, 16, 40])
 def test_completion_does_not_depend_on_who_shares_the_batch(mini: GGUFPolicy, size: int) -> None:
-    requests = [ask(seed, stop=None) for seed in range(40)]
+    requests = [ask(seed, stop=()) for seed in range(40)]
     alone = [mini.generate([request])[0] for request in requests]
     together = [
         completion
@@ -74,7 +74,7 @@ def test_threads_share_one_policy(mini: GGUFPolicy) -> None:
 
 
 def test_stop_and_limit_are_kept(mini: GGUFPolicy) -> None:
-    stopped, whole, cut = mini.generate([ask(1), ask(1, stop=None), ask(1, stop=None, max_tokens=3)])
+    stopped, whole, cut = mini.generate([ask(1), ask(1, stop=()), ask(1, stop=(), max_tokens=3)])
     assert stopped.finish == "stop"
     assert "\n" not in stopped.text
     assert whole.finish == "end"

@@ -127,7 +127,7 @@ def test_the_policy_continues_what_the_path_wrote_with_a_seed_of_its_own() -> No
         child_id(ids["b"], 0),
     ]
     assert len({request.seed for request in requests}) == 3
-    assert all(request.messages == MESSAGES and request.stop == "\n" for request in requests)
+    assert all(request.messages == MESSAGES and request.stop == ("\n",) for request in requests)
 
 
 def test_one_batch_may_plan_a_thought_twice() -> None:

@@ -1,66 +1,21 @@
-"""A GGUF model as a policy: requests with one prompt share its computation, all decode in one batch."""
+"""A GGUF model as a policy: conversations in, texts out, over an engine."""
 
-import asyncio
-import os
-import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rlm_agent.models.gguf.chat import ChatTemplate
-from rlm_agent.models.gguf.context import EXACT_BATCH, Context, Row
-from rlm_agent.models.gguf.file import ModelFile
-from rlm_agent.models.gguf.prefixes import PrefixCache, Tokens
-from rlm_agent.models.gguf.sampling import Floats, draw, uniforms
-from rlm_agent.models.protocols import Completion, Decoding, Finish, Request
-from rlm_agent.structure.errors import DecodeError, InputError, PromptTooLongError
-
-DEFAULT_CONTEXT = 4096
-_GPU_BATCH = 512
-_PARALLEL = EXACT_BATCH
-"""Requests at a time; with as many prompts and all that is kept, they stay below `MAX_SEQUENCES`."""
-_KEPT = 96
-_SMALL_FILE = 20_000_000
-"""Bytes under which one thread is used: two gain little there, and wait for each other on a busy machine."""
-
-
-@dataclass(slots=True)
-class _Stream:
-    """A request under way."""
-
-    request: Request
-    prompt: Tokens
-    sequence: int
-    numbers: Floats
-    limit: int
-    computed: int
-    cached: int
-    generated: list[int] = field(default_factory=list)
-    text: bytes = b""
-    logprob: float = 0.0
-    finish: Finish | None = None
-
-    def completion(self) -> Completion:
-        assert self.finish is not None
-        text = self.text.decode(errors="replace")
-        if self.finish == "stop" and self.request.stop is not None:
-            text = text.partition(self.request.stop)[0]
-        return Completion(text, len(self.generated), self.logprob, self.finish, self.computed, self.cached)
+from rlm_agent.models.gguf.engine.engine import Engine
+from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
+from rlm_agent.models.protocols import Completion, Decoding, Message, Request
+from rlm_agent.structure.errors import PromptTooLongError
 
 
 class GGUFPolicy:
     """A policy over a GGUF file.
 
-    A request's completion depends on the request alone, to the bit: neither on who shares its batch nor on
-    what was asked before. That holds on the CPU (`gpu_layers=0`) and with `flash_attention` only.
-
-    `context` bounds the tokens of one sequence and, shared prefixes counted once, of all cached ones;
-    `threads` defaults to the machine's cores, to one for models under 20 MB. Safe to
-    share between threads and event loops: requests of different callers take turns.
+    A request's completion depends on the request alone, to the bit, as far as `Engine` says. `context`,
+    `threads`, `gpu_layers`, `exact` and `adapters` are those of `Engine`; `adapter` names the one in force.
+    Safe to share between threads and event loops, whose requests run together.
     Raises `ModelFileError` for a file that cannot be loaded.
     """
 
@@ -71,37 +26,24 @@ class GGUFPolicy:
         context: int | None = None,
         threads: int | None = None,
         gpu_layers: int = 0,
-        flash_attention: bool = True,
+        exact: bool = True,
+        adapters: Mapping[str, str | Path] | None = None,
+        adapter: str | None = None,
     ) -> None:
-        cells = DEFAULT_CONTEXT if context is None else context
-        if cells < 1:
-            raise InputError(f"a context of {cells} tokens holds nothing; give at least 1")
-        self._file = ModelFile(Path(path), gpu_layers)
-        self._template = ChatTemplate(self._file)
-        self._longest = min(cells, self._file.trained_context)
-        self._context = Context(
-            self._file,
-            cells=cells,
-            batch=_GPU_BATCH if gpu_layers else EXACT_BATCH,
-            threads=threads or _threads(self._file.path),
-            flash_attention=flash_attention,
+        self.engine = Engine(
+            path, context=context, threads=threads, gpu_layers=gpu_layers, exact=exact, adapters=adapters
         )
-        self._cache = PrefixCache(self._context, _KEPT)
-        self._pieces: dict[int, bytes] = {}
-        self._lock = threading.Lock()
-        self.identity = f"gguf:{self._file.identity}:flash={int(flash_attention)}"
-        self.task = self._file.metadata.get("rlm.task")
-        self.decoding = _recommended(self._file.metadata)
+        self.file = self.engine.file
+        self._template = ChatTemplate(self.file)
+        self.adapter = adapter
+        named = f":{adapter}" if adapter else ""
+        self.identity = f"gguf:{self.file.identity}:{self.engine.settings.identity}{named}"
+        self.task = self.file.metadata.get("rlm.task")
+        self.decoding = _recommended(self.file.metadata)
 
     def close(self) -> None:
-        """Free the context and the weights; the policy cannot be used afterwards."""
-        with self._lock:
-            self._context.close()
-            self._file.close()
-
-    async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
-        """See `generate`; runs in a worker thread, so that the event loop stays free."""
-        return await asyncio.to_thread(self.generate, requests)
+        """Free the model; the policy cannot be used afterwards."""
+        self.engine.close()
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order.
@@ -109,123 +51,59 @@ class GGUFPolicy:
         Raises `PromptTooLongError` where the messages of a request leave no room for an answer; a request
         whose prefix has outgrown the context comes back as an error, its siblings unharmed.
         """
-        with self._lock:
-            self._context.require_usable()
-            prompts = [self._prompt(request) for request in requests]
-            pending = iter(zip(requests, prompts, strict=True))
-            done: list[Completion] = []
-            try:
-                while part := list(islice(pending, _PARALLEL)):
-                    done += self._generate_together(part)
-            except BaseException:
-                # An interrupt may fall between any two lines: forget everything, so that nothing leaks.
-                self._cache.clear()
-                raise
-        return done
+        jobs = [self._job(request) for request in requests]
+        return [_completion(*pair) for pair in zip(jobs, self.engine.complete(jobs), strict=True)]
 
-    def _prompt(self, request: Request) -> Tokens:
-        messages = self._template.tokens(request.messages)
-        if len(messages) >= self._longest:
+    async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `generate`; the event loop stays free."""
+        jobs = [self._job(request) for request in requests]
+        return [_completion(*pair) for pair in zip(jobs, await self.engine.acomplete(jobs), strict=True)]
+
+    def release(self, messages: Sequence[Message], prefixes: Sequence[str]) -> None:
+        """Nobody will go on from these beginnings of the assistant's turn: their cells are given back."""
+        start = self._template.tokens(messages)
+        for prefix in prefixes:
+            tokens = (*start, *self.file.tokenize(prefix))
+            self.engine.release(tokens, len(start), self.adapter)
+
+    def prompt(self, messages: Sequence[Message], prefix: str) -> Tokens:
+        """The tokens of a conversation and of the assistant's turn as far as it has come."""
+        start = self._template.tokens(messages)
+        if len(start) >= self.engine.longest:
             raise PromptTooLongError(
-                f"the prompt has {len(messages)} tokens and the model's context {self._longest}; "
+                f"the prompt has {len(start)} tokens and the model's context {self.engine.longest}; "
                 "shorten the question or load the model with a larger context"
             )
-        return (*messages, *self._file.tokenize(request.prefix))
+        return (*start, *self.file.tokenize(prefix))
 
-    def _generate_together(self, part: list[tuple[Request, Tokens]]) -> list[Completion]:
-        fitting = [(request, prompt) for request, prompt in part if len(prompt) < self._longest]
-        if not self._make_room(fitting):
-            half = len(part) // 2
-            return self._generate_together(part[:half]) + self._generate_together(part[half:])
-        streams = self._start(fitting)
-        while live := [stream for stream in streams if stream.finish is None]:
-            rows = [
-                Row(s.generated[-1], len(s.prompt) + len(s.generated) - 1, s.sequence, True) for s in live
-            ]
-            self._advance(live, self._context.decode(rows))
-        for stream in streams:
-            self._cache.keep((*stream.prompt, *stream.generated[:-1]), stream.sequence)
-        finished = iter(stream.completion() for stream in streams)
-        return [next(finished) if len(prompt) < self._longest else _full() for _, prompt in part]
-
-    def _make_room(self, part: list[tuple[Request, Tokens]]) -> bool:
-        """Whether the cache, emptied if need be, holds all that these requests may need; one always fits."""
-        if self._needed(part) > self._context.room:
-            self._cache.clear()
-        return len(part) < 2 or self._needed(part) <= self._context.room
-
-    def _needed(self, part: list[tuple[Request, Tokens]]) -> int:
-        computed = sum(len(prompt) - self._cache.known(prompt) for prompt in {prompt for _, prompt in part})
-        return computed + sum(self._limit(request, prompt) for request, prompt in part)
-
-    def _limit(self, request: Request, prompt: Tokens) -> int:
-        return min(request.max_tokens, self._longest - len(prompt))
-
-    def _start(self, part: list[tuple[Request, Tokens]]) -> list[_Stream]:
-        """Compute each distinct prompt once, fork it for its requests and draw their first tokens."""
-        prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(p for _, p in part))}
-        forks = [self._cache.fork(prompt) for prompt in prompts]
-        logits = self._prefill(prompts, forks)
-        streams = []
-        paid: set[Tokens] = set()
-        for request, prompt in part:
-            sequence, shared = forks[prompts[prompt]]
-            computed = 0 if prompt in paid else len(prompt) - shared
-            paid.add(prompt)
-            limit = self._limit(request, prompt)
-            streams.append(
-                _Stream(
-                    request,
-                    prompt,
-                    self._context.fork(sequence, len(prompt)),
-                    uniforms(request.seed, limit),
-                    limit,
-                    computed,
-                    len(prompt) - computed,
-                )
-            )
-        self._advance(streams, logits[[prompts[prompt] for _, prompt in part]])
-        for prompt, (sequence, _) in zip(prompts, forks, strict=True):
-            self._cache.keep(prompt, sequence)
-        return streams
-
-    def _prefill(self, prompts: Iterable[Tokens], forks: list[tuple[int, int]]) -> NDArray[np.float32]:
-        """The logits after each prompt, [prompts, vocabulary]; what is cached is not fed again."""
-        return self._context.decode(
-            [
-                Row(prompt[position], position, sequence, position == len(prompt) - 1)
-                for prompt, (sequence, shared) in zip(prompts, forks, strict=True)
-                for position in range(shared, len(prompt))
-            ]
+    def _job(self, request: Request) -> Job:
+        return Job(
+            prompt=self.prompt(request.messages, request.prefix),
+            max_tokens=request.max_tokens,
+            seed=request.seed,
+            decoding=request.decoding,
+            stops=tuple(stop.encode() for stop in request.stop),
+            alternatives=request.alternatives,
+            code=request.code,
+            adapter=self.adapter,
         )
 
-    def _advance(self, streams: list[_Stream], logits: NDArray[np.float32]) -> None:
-        """Draw the next token of each stream and see whether it ends there."""
-        if not streams:
-            return
-        decodings = [stream.request.decoding for stream in streams]
-        numbers = [stream.numbers[len(stream.generated)] for stream in streams]
-        tokens, logprobs = draw(logits, decodings, numbers)
-        if not np.isfinite(logprobs).all():
-            raise DecodeError("the model computes values that are no numbers; download or export it again")
-        for stream, token, logprob in zip(streams, tokens.tolist(), logprobs.tolist(), strict=True):
-            stream.generated.append(token)
-            stream.logprob += logprob
-            stream.text += self._piece(token)
-            stream.finish = self._finish(stream, token)
 
-    def _piece(self, token: int) -> bytes:
-        if token not in self._pieces:
-            self._pieces[token] = self._file.piece(token)
-        return self._pieces[token]
-
-    def _finish(self, stream: _Stream, token: int) -> Finish | None:
-        if self._file.ends(token):
-            return "end"
-        stop = stream.request.stop
-        if stop is not None and stop.encode() in stream.text:
-            return "stop"
-        return "length" if len(stream.generated) >= stream.limit else None
+def _completion(job: Job, result: Result) -> Completion:
+    text = result.text
+    if result.finish == "stop":
+        ends = [end for stop in job.stops if (end := text.find(stop)) >= 0]
+        text = text[: min(ends, default=len(text))]
+    return Completion(
+        text=text.decode(errors="replace"),
+        tokens=len(result.tokens),
+        logprob=result.logprob,
+        finish=result.finish,
+        prompt_tokens=result.computed,
+        cached_tokens=result.cached,
+        error=result.error,
+        trace=result.trace,
+    )
 
 
 def _recommended(metadata: dict[str, str]) -> Decoding:
@@ -245,12 +123,3 @@ def _recommended(metadata: dict[str, str]) -> Decoding:
         top_p=read("top_p", plain.top_p, 1e-6, 1),
         min_p=read("min_p", plain.min_p, 0, 1),
     )
-
-
-def _full() -> Completion:
-    return Completion("", 0, 0.0, "error", error="the model's context is full")
-
-
-def _threads(path: Path) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if path.stat().st_size < _SMALL_FILE else cores

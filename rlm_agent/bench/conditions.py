@@ -1,0 +1,59 @@
+"""Under which conditions was measured."""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import rlm_agent
+from rlm_agent.models.gguf.file import ModelFile, binding
+
+_SMALL_FILE = 20_000_000  # bytes under which a second thread gains little
+
+
+def conditions(file: ModelFile) -> dict[str, Any]:
+    """Model, machine and versions, as they are reported."""
+    lib = binding()
+    return {
+        "cores": cores(),
+        "parameters": int(lib.llama_model_n_params(file.handle)),
+        "bytes": file.path.stat().st_size,
+        "model": file.identity,
+        "versions": {
+            "rlm-agent": rlm_agent.__version__,
+            "llama-cpp-python": _version("llama_cpp_python"),
+            "xllamacpp": _version("xllamacpp"),
+        },
+        "built_for": _built_for(),
+    }
+
+
+def _built_for() -> dict[str, str]:
+    """The instructions that each library was compiled for: what is slower may just have fewer."""
+    built = {"llama-cpp-python": binding().llama_print_system_info().decode()}
+    if find_spec("xllamacpp") is not None:
+        import xllamacpp
+
+        built["xllamacpp"] = xllamacpp.get_system_info()
+    return {name: text.strip(" |") for name, text in built.items()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fitting_threads(path: Path) -> int:
+    """One for a small model, as many as there are cores for another."""
+    try:
+        return 1 if path.stat().st_size < _SMALL_FILE else cores()
+    except OSError:
+        return 1  # whoever opens it says why it cannot be read

@@ -1,0 +1,1 @@
+"""Those that are compared: each writes the same trees by another road."""

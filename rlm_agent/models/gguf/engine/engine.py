@@ -1,0 +1,132 @@
+"""The engine: a model that serves any number of threads, event loops and graphs at once."""
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rlm_agent.models.gguf.engine.adapters import Adapters
+from rlm_agent.models.gguf.engine.cache import Cache
+from rlm_agent.models.gguf.engine.calls import Call
+from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
+from rlm_agent.models.gguf.engine.scheduler import Scheduler
+from rlm_agent.models.gguf.engine.tuning import tuned_context
+from rlm_agent.models.gguf.engine.worker import Worker
+from rlm_agent.models.gguf.file import ModelFile
+from rlm_agent.structure.errors import DecodeError, InputError
+
+DEFAULT_CONTEXT = 4096
+_CALLS = 256
+"""Calls at a time; one more waits before its jobs are even looked at."""
+
+
+class Engine:
+    """Runs jobs on a GGUF file.
+
+    What a job brings depends on the job alone, to the bit: neither on who shares its batch nor on what is
+    cached. That holds on the CPU (`gpu_layers=0`) and as long as `exact`; without it the faster kernel is
+    chosen by a measurement, and larger batches are fed.
+
+    `context` bounds the tokens of one sequence and, shared prefixes counted once, of all cached ones.
+    `threads` is measured where it is None. `adapters` are LoRA files by name. After `stall` seconds in one
+    batch the engine is given up. Safe to share between threads and event loops.
+    Raises `ModelFileError` for files that cannot be loaded, `DecodeError` where memory does not suffice.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        context: int | None = None,
+        threads: int | None = None,
+        gpu_layers: int = 0,
+        exact: bool = True,
+        adapters: Mapping[str, str | Path] | None = None,
+        stall: float = 600.0,
+    ) -> None:
+        cells = DEFAULT_CONTEXT if context is None else context
+        if cells < 1:
+            raise InputError(f"a context of {cells} tokens holds nothing; give at least 1")
+        self.file = file = ModelFile(Path(path), gpu_layers)
+        self.longest = min(cells, file.trained_context)
+        inner, self.settings = tuned_context(file, cells=cells, threads=threads, exact=exact)
+        self._adapters = Adapters(file, inner, adapters or {})
+        self._cache = Cache(inner, self._adapters, patience=file.idle_patience)
+        scheduler = Scheduler(file, self._cache, parallel=self.settings.parallel, longest=self.longest)
+
+        def free() -> None:
+            inner.close()
+            file.close()
+
+        self._worker = Worker(scheduler, free, stall=stall)
+        self._close = weakref.finalize(self, _stop, self._worker, os.getpid())
+        self._room = threading.BoundedSemaphore(_CALLS)
+        self._pid = os.getpid()
+
+    @property
+    def decoded(self) -> int:
+        """How many tokens were fed so far, prompts and generated ones."""
+        return self._cache.decoded
+
+    def complete(self, jobs: Sequence[Job]) -> list[Result]:
+        """The results of all jobs, in order; an interrupt while waiting cancels them.
+
+        Raises `DecodeError` where the engine is closed or fails; a fault of one job is told in its result.
+        """
+        self._require_usable(jobs)
+        with self._room:
+            call = self._submit(jobs)
+            try:
+                return call.future.result()
+            except BaseException:
+                call.future.cancel()
+                raise
+
+    async def acomplete(self, jobs: Sequence[Job]) -> list[Result]:
+        """See `complete`; cancelling the task cancels the jobs."""
+        self._require_usable(jobs)
+        while not self._room.acquire(blocking=False):  # noqa: ASYNC110  what wakes threads wakes no loop
+            await asyncio.sleep(0.01)
+        try:
+            return await asyncio.wrap_future(self._submit(jobs).future)
+        finally:
+            self._room.release()
+
+    def release(self, tokens: Tokens, keep: int, adapter: str | None = None) -> None:
+        """Nobody will go on from `tokens`: give back the cells beyond the first `keep` of them."""
+        self._worker.tell(lambda: self._cache.release(tokens, keep, adapter))
+
+    def forget(self) -> None:
+        """Forget all cached prefixes; for when nothing runs."""
+        done = threading.Event()
+        self._worker.tell(self._cache.clear)
+        self._worker.tell(done.set)
+        done.wait()
+
+    def close(self) -> None:
+        """Fail what is under way and free the model; the engine cannot be used afterwards."""
+        self._close()
+
+    def _submit(self, jobs: Sequence[Job]) -> Call:
+        call = Call(jobs)
+        if jobs:
+            self._worker.submit(call)
+        else:
+            call.future.set_result([])
+        return call
+
+    def _require_usable(self, jobs: Sequence[Job]) -> None:
+        if os.getpid() != self._pid:
+            raise DecodeError("this model was loaded before a fork; load it again in the new process")
+        self._worker.require_running()
+        for job in jobs:
+            if job.adapter not in self._adapters:
+                raise InputError(f"there is no adapter {job.adapter!r}; load the model with it")
+
+
+def _stop(worker: Worker, pid: int) -> None:
+    """Stop a worker, except in a process that was forked off, where its thread does not exist."""
+    if os.getpid() == pid:
+        worker.stop()

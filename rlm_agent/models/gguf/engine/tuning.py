@@ -1,0 +1,111 @@
+"""Settings of a context, chosen when a model is loaded: exactness first, then speed, by measuring."""
+
+import os
+import time
+from dataclasses import dataclass
+
+from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context, Row
+from rlm_agent.models.gguf.file import ModelFile
+
+_FAST_BATCH = 512
+_EXACT_PARALLEL = 48
+_FAST_PARALLEL = 128
+_PROBE_ROWS = 8
+_PROBE_ROUNDS = 3
+_SMALL_FILE = 20_000_000
+_LARGE_FILE = 1_000_000_000
+"""Bytes under which one thread is used, and from which on all are, without a measurement.
+
+Two gain little on a small model, and wait for each other on a busy machine; a large one takes too long to
+measure and gains for sure.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a context computes: `flash` attention or the plain kernel, rows a batch, jobs at a time, threads.
+
+    `exact` tells whether results are the same to the bit whoever shares a batch. A run's identity holds what
+    decides bits; threads do not.
+    """
+
+    exact: bool
+    flash: bool
+    batch: int
+    parallel: int
+    threads: int
+
+    @property
+    def identity(self) -> str:
+        """What a stored run must meet again to go on in the same way."""
+        return f"{'flash' if self.flash else 'plain'}:{self.batch}{':exact' if self.exact else ''}"
+
+
+def tuned_context(
+    file: ModelFile, *, cells: int, threads: int | None, exact: bool
+) -> tuple[Context, Settings]:
+    """A context over `cells` cells, and how it was set.
+
+    Exact is flash attention in small batches, on the CPU. Otherwise both kernels are timed on a tree of short
+    branches over a prefix, and the faster one is taken.
+    """
+    exact = exact and file.gpu_layers == 0
+    chosen = threads or _cores()
+    if exact:
+        settings = Settings(True, True, EXACT_BATCH, _EXACT_PARALLEL, chosen)
+    else:
+        flash = _flash_is_faster(file, chosen)
+        settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, chosen)
+    context = _make(file, cells, settings)
+    if threads is None:
+        threads = _best_threads(file, context, chosen)
+        context.use_threads(threads)
+        settings = Settings(settings.exact, settings.flash, settings.batch, settings.parallel, threads)
+    return context, settings
+
+
+def _make(file: ModelFile, cells: int, settings: Settings) -> Context:
+    return Context(
+        file, cells=cells, batch=settings.batch, threads=settings.threads, flash_attention=settings.flash
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _best_threads(file: ModelFile, context: Context, most: int) -> int:
+    """One or all, whichever decodes a few rows faster just now."""
+    size = file.path.stat().st_size
+    if most == 1 or size < _SMALL_FILE or size >= _LARGE_FILE:
+        return 1 if size < _SMALL_FILE else most
+    seconds = {}
+    for threads in (1, most):
+        context.use_threads(threads)
+        seconds[threads] = _seconds(context, 0)
+    return min(seconds, key=lambda threads: seconds[threads])
+
+
+def _flash_is_faster(file: ModelFile, threads: int) -> bool:
+    prefix = min(256, file.trained_context - _PROBE_ROUNDS - 1)
+    seconds = {}
+    for flash in (True, False):
+        settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, threads)
+        context = _make(file, prefix + _PROBE_ROWS * (_PROBE_ROUNDS + 1), settings)
+        seconds[flash] = _seconds(context, prefix)
+        context.close()
+    return seconds[True] <= seconds[False]
+
+
+def _seconds(context: Context, prefix: int) -> float:
+    """The best time for a row each of some branches over a prefix; leaves the context clear."""
+    root = context.open()
+    context.decode([Row(0, position, root, False) for position in range(prefix)])
+    branches = [context.fork(root, prefix) if prefix else context.open() for _ in range(_PROBE_ROWS)]
+    best = float("inf")
+    for step in range(_PROBE_ROUNDS):
+        started = time.perf_counter()
+        context.decode([Row(0, prefix + step, branch, True) for branch in branches])
+        best = min(best, time.perf_counter() - started)
+    context.clear()
+    return best

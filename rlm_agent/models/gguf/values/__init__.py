@@ -1,0 +1,1 @@
+"""Values that are read off a model's forward pass."""

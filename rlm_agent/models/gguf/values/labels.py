@@ -1,0 +1,56 @@
+"""How a general model is asked for a judgement: a pattern, and the two labels that it may answer with."""
+
+import hashlib
+import re
+from dataclasses import astuple, dataclass
+
+from rlm_agent.models.protocols import Candidate, Message
+from rlm_agent.structure.errors import InputError
+
+_PLACES = re.compile(r"\{(question|steps|step)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What is asked of a judge, and what it answers: `good` or `bad`, of which the first token counts.
+
+    In `ask`, the user's message, `{question}` and `{steps}` stand for the conversation's contents without
+    the system's and for the steps, a line each and each written as `step` says. Raises `InputError` for an
+    `ask` without `{steps}` or a `step` without `{step}`.
+    """
+
+    good: str
+    bad: str
+    ask: str
+    step: str = "{step}"
+
+    def __post_init__(self) -> None:
+        for pattern, place in ((self.ask, "{steps}"), (self.step, "{step}")):
+            if place not in pattern:
+                raise InputError(f"the pattern {pattern!r} leaves the chain out; write {place} in it")
+
+    @property
+    def identity(self) -> str:
+        """A fingerprint of the question and the labels."""
+        return hashlib.sha256(repr(astuple(self)).encode()).hexdigest()[:16]
+
+    def messages(self, candidate: Candidate) -> tuple[Message, ...]:
+        """The question put to the judge."""
+        said = [m["content"] for m in candidate.messages if m["role"] != "system"]
+        steps = "\n".join(_fill(self.step, step=step) for step in candidate.steps)
+        text = _fill(self.ask, question="\n\n".join(said), steps=steps)
+        return (Message(role="user", content=text),)
+
+
+YES_NO = Labels(
+    "Yes",
+    "No",
+    "Question:\n{question}\n\nSolution so far:\n{steps}\n\n"
+    "Is this solution right as far as it goes, and does it lead to the right answer? Reply Yes or No only.",
+)
+"""For an instruct model that was not trained as a judge."""
+
+
+def _fill(pattern: str, **texts: str) -> str:
+    """Put texts into their places, in one pass: what stands in a text is not a place."""
+    return _PLACES.sub(lambda place: texts.get(place[1], place[0]), pattern)
