@@ -18,9 +18,10 @@ from langgraph.graph.state import CompiledStateGraph
 from rlm_agent.graphs import conversation
 from rlm_agent.graphs.state import ReasonerInput, ReasonerOutput, Run, search_state
 from rlm_agent.models.drive import Asking, adrive, drive
-from rlm_agent.models.protocols import Decoding, Policy, Value
+from rlm_agent.models.protocols import Caching, Decoding, Policy, Value
 from rlm_agent.operators.evaluate import evaluate
-from rlm_agent.operators.generate import Plan, generate
+from rlm_agent.operators.generate import Plan, generate, prefix_of
+from rlm_agent.operators.prune import twin
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance, Budget, Usage, add_usage, no_usage
 from rlm_agent.structure.errors import CheckpointError
@@ -189,6 +190,7 @@ class _Nodes:
         graph = search.graph.updated(outcome.writes)
         _tell(_operator("evaluate", run["fresh"], outcome.outputs, outcome.usage))
         _tell(*(_thought(graph, id) for id in run["fresh"]))
+        self._release(search, graph, run["fresh"])
         accepted = next((id for id in run["fresh"] if self._accepted(graph, id)), None)
         if accepted is not None and not run["verified"]:
             run = Run({**run, "best": accepted, "verified": True})
@@ -205,6 +207,7 @@ class _Nodes:
             yield from ()
             search = self._search(state)
             writes = rule(search)
+            self._release(search, search.graph.updated(writes), list(writes.stats))
             _tell(_operator(operator, search.run["fresh"], list(writes.stats), no_usage()))
             return {"stats": writes.stats}
 
@@ -221,6 +224,7 @@ class _Nodes:
         verified = None if best is None or self.parts.verifier is None else self._accepted(graph, best)
         steps = [] if best is None else graph.steps(best)
         usage: Usage = state["usage"]
+        self._release(search, graph, graph.children(graph.root), ended=True)
         _tell(AnswerEvent(event="answer", answer=answer, verified=verified, stopped=stopped, usage=usage))
         message = conversation.reply(run["reply"], answer, steps, stopped, usage, self.name)
         run = Run({**run, "plan": [], "fresh": [], "stopped": stopped, "best": best, "verified": verified})
@@ -233,6 +237,20 @@ class _Nodes:
     def has_plan(self, state: State) -> bool:
         """Whether select found anything to do."""
         return bool(state["run"]["plan"])
+
+    def _release(
+        self, search: Search, graph: ThoughtGraph, ids: Sequence[str], *, ended: bool = False
+    ) -> None:
+        """Tell a policy that caches which of these thoughts nobody will go on from; all, if it has ended."""
+        policy, setting = self.parts.policy, search.setting
+        if not isinstance(policy, Caching):
+            return
+        dead = [id for id in ids if ended or graph.stats[twin(graph, id)]["closed"]]
+        parents = [graph.thoughts[id]["parent"] or graph.root for id in dead]
+        prefixes = (
+            [prefix_of(graph, id, setting) for id in pair] for pair in zip(parents, dead, strict=True)
+        )
+        policy.release(setting.messages, [(parent, prefix) for parent, prefix in prefixes])
 
     def _why_stopped(self, state: State) -> str | None:
         run: Run = state["run"]

@@ -27,6 +27,9 @@ app.add_typer(bench.app, name="bench")
 
 TaskOption = Annotated[str, typer.Option(help="game24 or countdown.")]
 ModelOption = Annotated[str, typer.Option(help="mini, or the path of a .gguf file.")]
+ValueOption = Annotated[
+    str | None, typer.Option(help="What values thoughts: head or label of the model, or a .gguf file.")
+]
 BudgetOption = Annotated[int, typer.Option(help="Most generated tokens for one problem.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -37,6 +40,7 @@ def solve(
     task: TaskOption = "game24",
     strategy: Annotated[str, typer.Option(help="See `rlm-agent strategies`; name:key=value,…")] = "mcts",
     model: ModelOption = "mini",
+    value: ValueOption = None,
     budget_tokens: BudgetOption = 4000,
     seed: Annotated[int | None, typer.Option(help="Decides every draw; drawn at random if missing.")] = None,
     as_json: JsonOption = False,
@@ -50,7 +54,15 @@ def solve(
         require_place(save)
     with stoppable("nothing was saved"):
         result, tree = solve_problem(
-            problem, task, strategy, model, budget_tokens, seed, show=not as_json, keep=save is not None
+            problem,
+            task,
+            strategy,
+            model,
+            budget_tokens,
+            seed,
+            value=value,
+            show=not as_json,
+            keep=save is not None,
         )
     report = {
         "answer": result.answer,
@@ -78,6 +90,7 @@ def evaluate(
     model: ModelOption = "mini",
     n: Annotated[int, typer.Option(min=1, help="How many problems; fewer where a split has fewer.")] = 100,
     seed: Annotated[int, typer.Option(help="Draws the problems, and decides every search.")] = 0,
+    value: ValueOption = None,
     budget_tokens: BudgetOption = 4000,
     split: Annotated[str, typer.Option(help="test, or validation for tuning.")] = "test",
     problems: Annotated[
@@ -99,6 +112,7 @@ def evaluate(
             task,
             strategy or ["mcts"],
             model,
+            value=value,
             n=n,
             seed=seed,
             budget_tokens=budget_tokens,

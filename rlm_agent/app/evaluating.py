@@ -11,7 +11,7 @@ from rich.table import Table
 
 import rlm_agent
 from rlm_agent.evaluation import runs
-from rlm_agent.models.resolve import load_policy
+from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import UnknownNameError
 from rlm_agent.tasks.countdown.puzzle import Split
@@ -23,6 +23,7 @@ def evaluate_strategies(
     strategies: Sequence[str],
     model: str,
     *,
+    value: str | None,
     n: int,
     seed: int,
     budget_tokens: int,
@@ -36,7 +37,7 @@ def evaluate_strategies(
     questions = _problems(task, n, seed, split, problems)
     chosen = [runs.parse_strategy(text) for text in strategies]
     budget = Budget(tokens=budget_tokens)
-    reasoners = [runs.make_reasoner(strategy, task, model, budget, seed) for strategy in chosen]
+    reasoners = [runs.make_reasoner(strategy, task, model, budget, seed, value=value) for strategy in chosen]
     settings = {
         "version": rlm_agent.__version__,
         "task": task_name,
@@ -45,6 +46,8 @@ def evaluate_strategies(
         "budget_tokens": budget_tokens,
         "problems": questions,
     }
+    if (judge := load_value(value, load_policy(model))) is not None:
+        settings["value"] = judge.identity
     rows = []
     with _progress(show) as progress:
         for strategy, reasoner in zip(chosen, reasoners, strict=True):

@@ -30,6 +30,7 @@ def solve_problem(
     budget_tokens: int,
     seed: int | None,
     *,
+    value: str | None,
     show: bool,
     keep: bool,
 ) -> tuple[Result, dict[str, Any]]:
@@ -38,7 +39,8 @@ def solve_problem(
     question = task.steps.read(problem)
     chosen = parse_strategy(strategy)
     options = {"checkpointer": memory_saver()} if keep else {}
-    reasoner = make_reasoner(chosen, task, model, Budget(tokens=budget_tokens), seed, **options)
+    budget = Budget(tokens=budget_tokens)
+    reasoner = make_reasoner(chosen, task, model, budget, seed, value=value, **options)
     drawing = TreeDrawing(question)
     console = Console(file=sys.stdout)
     with _shown(drawing.tree, console) if show else nullcontext():

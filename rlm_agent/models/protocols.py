@@ -151,6 +151,17 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class Caching(Protocol):
+    """A policy that keeps what it has computed of a conversation, for whoever continues it."""
+
+    def release(self, messages: Sequence[Message], dead: Sequence[tuple[str, str]]) -> None:
+        """Nobody will continue the assistant's turn from these prefixes: all beyond their parents can go.
+
+        Each is given with the prefix that it continues, which may itself be continued by others.
+        """
+
+
+@runtime_checkable
 class Value(Protocol):
     """A model that judges chains of steps."""
 

@@ -91,6 +91,11 @@ def read(graph: ThoughtGraph, place: Place, completion: Completion, setting: Set
     return thought
 
 
+def prefix_of(graph: ThoughtGraph, id: str, setting: Setting) -> str:
+    """The assistant's turn down to a thought, as the policy is asked to continue it."""
+    return "".join(f"{step}{setting.steps.delimiter}" for step in graph.steps(id))
+
+
 def _judge(
     graph: ThoughtGraph, parent: str, completion: Completion, setting: Setting
 ) -> tuple[Kind, dict[str, str]]:
@@ -129,13 +134,12 @@ def _places(graph: ThoughtGraph, plan: Plan) -> list[Place]:
 
 
 def _request(graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: int) -> Request:
-    delimiter = setting.steps.delimiter
     return Request(
         messages=setting.messages,
-        prefix="".join(f"{step}{delimiter}" for step in graph.steps(place[0])),
+        prefix=prefix_of(graph, place[0], setting),
         max_tokens=max_tokens,
         seed=derive_seed(setting.seed, child_id(*place)),
-        stop=(delimiter,),
+        stop=(setting.steps.delimiter,),
         decoding=setting.decoding,
         thought=child_id(*place),
     )

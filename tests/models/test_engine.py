@@ -270,7 +270,7 @@ def test_released_branch_gives_its_cells_back_and_leaves_its_siblings(engine: En
     results = engine.complete(asked)
     first = (*prompt(1), *results[0].tokens)
     size = engine._cache._tree.size
-    engine.release(first[:-1], len(prompt(1)))
+    engine.release(first, len(prompt(1)))
     engine.complete([])
     engine.complete([Job(prompt(1), 0)])
     assert engine._cache._tree.size < size

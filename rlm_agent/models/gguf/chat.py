@@ -17,6 +17,8 @@ _MARKS = re.compile("\ue000(\\d+)\ue001")
 _PLAIN = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 """For a base model that brings no template: the contents, a line each."""
 
+_KEPT = 64
+
 _FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a template that someone else wrote may run into beside its own errors."""
 
@@ -30,6 +32,7 @@ class ChatTemplate:
 
         self._file = file
         self._error = TemplateError
+        self._known: dict[tuple[tuple[str, str], ...], list[int]] = {}
         source = file.metadata.get("tokenizer.chat_template", _PLAIN)
         try:
             self._render: Any = Jinja2ChatFormatter(
@@ -39,7 +42,15 @@ class ChatTemplate:
             raise ModelFileError(f"{file.path} has a broken chat template; export it again") from error
 
     def tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt up to the point where the assistant's turn begins."""
+        """The prompt up to the point where the assistant's turn begins; the last conversations are kept."""
+        key = tuple((message["role"], message["content"]) for message in messages)
+        known = self._known.pop(key, None)
+        self._known[key] = tokens = known or self._tokens(messages)
+        while len(self._known) > _KEPT:
+            del self._known[next(iter(self._known))]
+        return tokens
+
+    def _tokens(self, messages: Sequence[Message]) -> list[int]:
         marked = [{**message, "content": _MARK.format(i)} for i, message in enumerate(messages)]
         tokens: list[int] = []
         try:

@@ -59,12 +59,12 @@ class GGUFPolicy:
         jobs = [self._job(request) for request in requests]
         return [_completion(*pair) for pair in zip(jobs, await self.engine.acomplete(jobs), strict=True)]
 
-    def release(self, messages: Sequence[Message], prefixes: Sequence[str]) -> None:
-        """Nobody will go on from these beginnings of the assistant's turn: their cells are given back."""
+    def release(self, messages: Sequence[Message], dead: Sequence[tuple[str, str]]) -> None:
+        """See `Caching`; the cells of these branches are given back between two batches."""
         start = self._template.tokens(messages)
-        for prefix in prefixes:
+        for parent, prefix in dead:
             tokens = (*start, *self.file.tokenize(prefix))
-            self.engine.release(tokens, len(start), self.adapter)
+            self.engine.release(tokens, len(start) + len(self.file.tokenize(parent)), self.adapter)
 
     def prompt(self, messages: Sequence[Message], prefix: str) -> Tokens:
         """The tokens of a conversation and of the assistant's turn as far as it has come."""

@@ -86,11 +86,9 @@ class Cache:
         self._tree.remember(sequence, output)
 
     def release(self, tokens: Tokens, keep: int, adapter: str | None) -> None:
-        """Nobody will go on from `tokens`: forget them beyond the first `keep`, unless others share them."""
-        sequence = self._tree.idle_at(tokens, adapter)
-        length = len(tokens)
-        while sequence is not None and length > keep:
-            length = self._shorten(sequence, keep)
+        """Nobody will go on from `tokens`: forget all that does beyond the first `keep` of them."""
+        for sequence in self._tree.idle_below(tokens, keep, adapter):
+            self._shorten(sequence, keep)
 
     def make_room(self, rows: int) -> bool:
         """See that so many rows can be fed, by evicting what is idle; False where that is not enough."""
@@ -154,15 +152,21 @@ class Cache:
             free = self._context.cells - self._tree.size
             if free >= goal and used >= self._now - self._patience:
                 return
-            self._shorten(sequence)
+            self._apply(sequence, self._tree.shorten(sequence))
 
-    def _shorten(self, sequence: int, keep: int = 0) -> int:
-        length = self._tree.shorten(sequence, keep)
+    def _shorten(self, sequence: int, keep: int) -> None:
+        """Cut an idle sequence back to `keep` tokens, or as far as it does not share them."""
+        length = keep + 1
+        while length > keep:
+            length = self._tree.shorten(sequence, keep)
+        self._apply(sequence, length)
+
+    def _apply(self, sequence: int, length: int) -> None:
+        """Let the context follow the tree, in which a sequence was cut back; to nothing, it was taken out."""
         if length:
             self._context.shorten(sequence, length)
         else:
             self._context.drop(sequence)
-        return length
 
     def _compact(self) -> None:
         self._context.compact(self._tree.segments())

@@ -95,7 +95,7 @@ class Engine:
             self._room.release()
 
     def release(self, tokens: Tokens, keep: int, adapter: str | None = None) -> None:
-        """Nobody will go on from `tokens`: give back the cells beyond the first `keep` of them."""
+        """Nobody will go on from `tokens`: forget all that does beyond the first `keep` of them."""
         self._worker.tell(lambda: self._cache.release(tokens, keep, adapter))
 
     def forget(self) -> None:

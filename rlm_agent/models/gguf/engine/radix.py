@@ -132,12 +132,20 @@ class RadixTree:
         sequence = min(self._idle, key=lambda idle: (self._ends[idle].used, idle))
         return sequence, self._ends[sequence].used
 
-    def idle_at(self, tokens: Tokens, adapter: str | None) -> int | None:
-        """The idle sequence whose end lies on, or up to one token before, the end of `tokens`."""
+    def idle_below(self, tokens: Tokens, keep: int, adapter: str | None) -> list[int]:
+        """The idle sequences that go on from `tokens`, or that end up to two tokens before, beyond `keep`.
+
+        What ended a generation was never fed, nor was a delimiter that it did not come to.
+        """
         node, length = self._descend(tokens, adapter)
-        if length != node.end or length < len(tokens) - 1:
-            return None
-        return next((sequence for sequence in node.sequences if sequence in self._idle), None)
+        ended = length == node.end and not node.children and length >= len(tokens) - 2
+        if length <= keep or not (ended or length == len(tokens)):
+            return []
+        nodes, found = [node], list[int]()
+        for node in nodes:  # grows while it is gone through
+            nodes += node.children.values()
+            found += [sequence for sequence in node.sequences if sequence in self._idle]
+        return found
 
     def shorten(self, sequence: int, keep: int = 0) -> int:
         """Cut an idle sequence back to its last branching, or to `keep` tokens; how many it still has.

@@ -3,6 +3,7 @@
 A draw depends on its own logits and its own number alone, to the bit, never on who else is in the batch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,17 @@ from numpy.typing import NDArray
 
 from rlm_agent.models.gguf.sampling.cuts import cuts, floors
 from rlm_agent.models.gguf.sampling.grammar import Grammar
-from rlm_agent.models.gguf.sampling.measures import Floats, Logits, blocks, chunks, logprobs, measure, sums
+from rlm_agent.models.gguf.sampling.measures import (
+    Floats,
+    Logits,
+    blocks,
+    chunk_size,
+    chunks,
+    logprobs,
+    logs,
+    measure,
+    sums,
+)
 from rlm_agent.models.gguf.sampling.penalties import adjusted
 from rlm_agent.models.protocols import Decoding
 
@@ -70,12 +81,14 @@ def draw(logits: Logits, draws: Sequence[Draw]) -> Drawn:
     With cuts the first draw sees the cuts of the unmasked row. The caller tells the grammar what was drawn.
     """
     wanted = adjusted(logits, [one.decoding for one in draws], [one.history for one in draws])
-    drawn = _draw(wanted, draws)
+    drawn, changed = _draw(wanted, draws), wanted is not logits
     for row, one in enumerate(draws):
         if one.grammar is not None and not one.grammar.allows(int(drawn.tokens[row])):
             masked = one.grammar.mask(wanted[row])[None]
             _put(drawn, np.array([row]), _draw(masked, [replace(one, number=_second(one))]))
-    drawn.logprobs[:] = logprobs(logits, drawn.tokens)
+            changed = True
+    if changed:
+        drawn.logprobs[:] = logprobs(logits, drawn.tokens)
     return drawn
 
 
@@ -84,20 +97,23 @@ def _second(one: Draw) -> float:
 
 
 def _draw(logits: Logits, draws: Sequence[Draw]) -> Drawn:
-    """Draw from logits that are final but for cuts and temperature; `logprobs` are left empty."""
+    """Draw from logits that are final but for cuts and temperature; log-probabilities are by them, too."""
     count, width = logits.shape
-    drawn = Drawn(np.empty(count, dtype=np.int64), np.empty(count), np.empty(count), np.empty(count))
     numbers = np.array([one.number for one in draws], dtype=np.float64)
-    for decoding, rows in _alike(draws):
+    groups = _alike(draws)
+    if len(groups) == 1 and count <= chunk_size(width):
+        return _draw_alike(logits, groups[0][0], numbers)
+    drawn = Drawn(np.empty(count, dtype=np.int64), np.empty(count), np.empty(count), np.empty(count))
+    for decoding, rows in groups:
         for part in chunks(len(rows), width):
             chosen = rows[part]
-            values = logits if len(chosen) == count else logits[chosen]
-            _put(drawn, chosen, _draw_alike(values, decoding, numbers[chosen]))
+            _put(drawn, chosen, _draw_alike(logits[chosen], decoding, numbers[chosen]))
     return drawn
 
 
 def _put(drawn: Drawn, rows: NDArray[np.int64], part: Drawn) -> None:
-    drawn.tokens[rows], drawn.rest[rows], drawn.width[rows] = part.tokens, part.rest, part.width
+    drawn.tokens[rows], drawn.logprobs[rows] = part.tokens, part.logprobs
+    drawn.rest[rows], drawn.width[rows] = part.rest, part.width
 
 
 def _alike(draws: Sequence[Draw]) -> list[tuple[Decoding, NDArray[np.int64]]]:
@@ -112,16 +128,24 @@ def _alike(draws: Sequence[Draw]) -> list[tuple[Decoding, NDArray[np.int64]]]:
 def _draw_alike(logits: Logits, decoding: Decoding, numbers: Floats) -> Drawn:
     with np.errstate(all="ignore"):
         peaks = logits.max(axis=1)
+        shifted = _shifted(logits, peaks)
+        weights = blocks(shifted, 1.0)
+        totals = parts = sums(weights)
+        cutting = cuts(decoding)
+        if cutting:
+            np.copyto(shifted, -np.inf, where=shifted < floors(shifted, decoding)[:, None])
         if decoding.temperature == 0:
-            tokens, rest, width = logits.argmax(axis=1), numbers.copy(), np.ones(len(logits))
+            picked = logits.argmax(axis=1), numbers.copy(), np.ones(len(logits))
         else:
-            temperature = min(max(decoding.temperature, _COLDEST), _HOTTEST)
-            shifted = _shifted(logits, peaks)
-            pick = _pick_cut if cuts(decoding) else _pick_whole
-            tokens, rest, width = pick(shifted, decoding, temperature, numbers)
-    dead = ~(peaks > -np.inf)
-    tokens[dead], rest[dead], width[dead] = -1, numbers[dead], 0.0
-    return Drawn(tokens, np.empty(len(logits)), rest, width)
+            if cutting or decoding.temperature != 1:
+                weights = blocks(shifted, min(max(decoding.temperature, _COLDEST), _HOTTEST))
+                parts = sums(weights)
+            picked = _pick_block(weights, parts, numbers)
+        tokens, rest, width = picked
+        if not (peaks > -np.inf).all():
+            dead = ~(peaks > -np.inf)
+            tokens[dead], rest[dead], width[dead] = -1, numbers[dead], 0.0
+        return Drawn(tokens, logs(logits, tokens, peaks, totals), rest, width)
 
 
 def _shifted(logits: Logits, peaks: Logits) -> Logits:
@@ -137,35 +161,33 @@ Picked = tuple[NDArray[np.int64], Floats, Floats]
 """Indices, rests and widths, [rows] each."""
 
 
-def _pick_whole(shifted: Logits, decoding: Decoding, temperature: float, numbers: Floats) -> Picked:
-    """First a block, then a token in it: so nothing of the vocabulary's size is accumulated in double."""
-    weights = blocks(shifted, temperature)
-    block, rest, share = _pick(sums(weights), numbers)
+def _pick_block(weights: NDArray[np.float32], totals: Floats, numbers: Floats) -> Picked:
+    """First a block of `weights` [rows, blocks, 64], then a token in it.
+
+    So nothing of the vocabulary's size is accumulated in double. `totals` [rows, blocks] are the sums.
+    """
+    block, rest, share = _pick(totals, numbers)
     inside = weights[np.arange(len(weights)), block].astype(np.float64)
     lane, rest, width = _pick(inside, rest)
     return block * weights.shape[2] + lane, rest, share * width
 
 
-def _pick_cut(shifted: Logits, decoding: Decoding, temperature: float, numbers: Floats) -> Picked:
-    """What the cuts leave is gathered in a table, in double precision and filled up with zeros."""
-    lowest = floors(shifted, decoding)
-    rows, tokens = np.divmod(np.flatnonzero(shifted >= lowest[:, None]), shifted.shape[1])
-    counts = np.bincount(rows, minlength=len(shifted))
-    places = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
-    weights, ids = np.zeros((2, len(shifted), max(1, counts.max())))
-    weights[rows, places] = np.exp(shifted[rows, tokens].astype(np.float64) / temperature)
-    ids[rows, places] = tokens
-    index, rest, width = _pick(weights, numbers)
-    return ids[np.arange(len(ids)), index].astype(np.int64), rest, width
-
-
 def _pick(weights: Floats, numbers: Floats) -> Picked:
     """Indices into `weights` [rows, n] by `numbers` [rows]; zeros at a row's end change nothing."""
-    cumulative = np.cumsum(weights, axis=1)
-    totals = cumulative[:, -1]
-    targets = np.minimum(numbers * totals, np.nextafter(totals, 0.0))
-    index = np.minimum((cumulative <= targets[:, None]).sum(axis=1), weights.shape[1] - 1)
-    rows = np.arange(len(weights))
-    chosen = weights[rows, index]
-    before = np.where(index > 0, cumulative[rows, index - 1], 0.0)
-    return index, np.clip((targets - before) / chosen, 0.0, _BELOW_ONE), chosen / totals
+    picked = [
+        _pick_one(row, number) for row, number in zip(weights.cumsum(axis=1), numbers.tolist(), strict=True)
+    ]
+    index, rest, width = zip(*picked, strict=True)
+    return np.array(index), np.array(rest), np.array(width)
+
+
+def _pick_one(cumulative: Floats, number: float) -> tuple[int, float, float]:
+    """Row by row, since most batches are small: one search costs less than operations on whole arrays."""
+    total = float(cumulative[-1])
+    target = min(number * total, math.nextafter(total, 0.0))
+    index = min(int(cumulative.searchsorted(target, side="right")), len(cumulative) - 1)
+    before = float(cumulative[index - 1]) if index else 0.0
+    weight = float(cumulative[index]) - before
+    if not weight > 0:  # nothing is possible, or something is no number
+        return index, 0.0, 0.0
+    return index, min(max((target - before) / weight, 0.0), _BELOW_ONE), weight / total

@@ -76,16 +76,25 @@ def logprobs(logits: Logits, tokens: NDArray[np.int64]) -> Floats:
         for part in chunks(len(logits), logits.shape[1]):
             rows, chosen = logits[part], tokens[part]
             peaks = rows.max(axis=1)
-            totals = sums(blocks(rows - peaks[:, None], 1.0)).sum(axis=1)
-            values = rows[np.arange(len(rows)), chosen].astype(np.float64)
-            values[chosen < 0] = -np.inf
-            result[part] = values - peaks - np.log(totals)
+            result[part] = logs(rows, chosen, peaks, sums(blocks(rows - peaks[:, None], 1.0)))
     return result
+
+
+def logs(rows: Logits, tokens: NDArray[np.int64], peaks: Logits, totals: Floats) -> Floats:
+    """The log-probabilities [rows] of `tokens`, from sums [rows, blocks] of exponentials over the peaks."""
+    values = rows[np.arange(len(rows)), tokens].astype(np.float64)
+    values[tokens < 0] = -np.inf
+    return np.asarray(values - peaks - np.log(totals.sum(axis=1)))
+
+
+def chunk_size(width: int) -> int:
+    """How many rows of `width` numbers fit a cache; at least one."""
+    return max(1, _CACHED // width)
 
 
 def chunks(rows: int, width: int) -> Iterator[slice]:
     """Slices of `rows` rows of `width` numbers that fit a cache."""
-    size = max(1, _CACHED // width)
+    size = chunk_size(width)
     return (slice(start, start + size) for start in range(0, rows, size))
 
 
