@@ -269,11 +269,11 @@ def test_released_branch_gives_its_cells_back_and_leaves_its_siblings(engine: En
     asked = [Job(prompt(1), 10, seed=seed, ends=False) for seed in range(4)]
     results = engine.complete(asked)
     first = (*prompt(1), *results[0].tokens)
-    size = engine._cache._tree.size
+    nodes = len(engine._cache._tree.inside())
     engine.release(first, len(prompt(1)))
     engine.complete([])
     engine.complete([Job(prompt(1), 0)])
-    assert engine._cache._tree.size < size
+    assert len(engine._cache._tree.inside()) < nodes
     again = engine.complete([Job((*prompt(1), *results[1].tokens), 1)])[0]
     assert again.cached == 12 + 9
 

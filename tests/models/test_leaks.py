@@ -52,7 +52,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.cache = Cache(self.context, Adapters(self.file, self.context, {}), patience=60)
+        self.cache = Cache(self.context, Adapters(self.file, self.context, {}), memory=4000)
         self.scheduler = Scheduler(self.file, self.cache, parallel=PARALLEL, longest=LONGEST)
         self.calls: list[Call] = []
 

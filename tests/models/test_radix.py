@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from rlm_agent.models.gguf.engine.radix import Output, RadixTree
+from rlm_agent.models.gguf.engine.radix import Blob, Output, RadixTree
 
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple)
 ADAPTERS = st.sampled_from([None, "value"])
@@ -30,6 +30,7 @@ class Machine(RuleBasedStateMachine):
         self.tree = RadixTree(memory=10 * 8)
         self.held: dict[int, tuple[str | None, tuple[int, ...]]] = {}
         self.idle: set[int] = set()
+        self.aside: set[tuple[str | None, tuple[int, ...]]] = set()
         self.now = 0
         self.born = 0
 
@@ -67,26 +68,53 @@ class Machine(RuleBasedStateMachine):
             covered = [held for a, held in before.values() if a == adapter]
             assert any(held[: len(tokens)] == tokens for held in covered)
 
-    @rule(sequence=consumes(live))
-    def remove(self, sequence: int) -> None:
-        self.tree.remove(sequence)
-        del self.held[sequence]
+    def inside(self) -> set[tuple[str | None, tuple[int, ...]]]:
+        """All prefixes that some sequence holds."""
+        held = self.held.values()
+        return {(adapter, tokens[:n]) for adapter, tokens in held for n in range(1, len(tokens) + 1)}
 
-    @rule(keep=st.integers(0, 8))
-    def shorten_the_oldest(self, keep: int) -> None:
-        oldest = self.tree.oldest()
-        assert (oldest is None) == (not self.idle)
-        if oldest is None:
-            return
-        sequence = oldest[0]
-        adapter, tokens = self.held[sequence]
+    @rule(tokens=TOKENS, keep=st.integers(0, 8), adapter=ADAPTERS)
+    def release(self, tokens: tuple[int, ...], keep: int, adapter: str | None) -> None:
+        """What lies beyond is gone, but for what a live sequence holds; all else stays."""
         keep = min(keep, len(tokens) - 1)
-        length = self.tree.shorten(sequence, keep)
-        if length:
-            assert keep <= length < len(tokens)
-            self.held[sequence] = (adapter, tokens[:length])
-        else:
-            self.drop([sequence])
+        before = self.inside() | self.aside
+        for sequence in self.tree.forget(tokens, keep, adapter):
+            held = self.held[sequence][1]
+            assert shared(held, tokens) >= len(tokens) - 2
+            if length := self.tree.shorten(sequence, keep):
+                assert keep <= length < len(held)
+                self.held[sequence] = (adapter, held[:length])
+            else:
+                self.drop([sequence])
+        self.aside = {(a, t) for a, t in self.aside if self.tree.match(t, a, self.now).length == len(t)}
+        for a, prefix in before - self.inside() - self.aside:
+            assert a == adapter
+            assert len(prefix) > keep
+            assert shared(prefix, tokens) >= min(len(prefix), len(tokens) - 2)
+
+    @rule()
+    def put_aside(self) -> None:
+        nodes = self.tree.inside()
+        through = self.tree.through(nodes)
+        for node in nodes:
+            assert all(sequence not in self.idle for sequence in through[node])
+            assert bool(node.live) == bool(through[node])
+            node.aside = Blob(node.start, node.end, b"")
+        before = self.inside()
+        self.drop(self.tree.put_aside())
+        assert not self.idle
+        self.aside |= before - self.inside()
+        for node in nodes:
+            if node.live:
+                node.aside = None
+        self.aside -= self.inside()
+
+    @rule()
+    def drop_the_oldest(self) -> None:
+        leaves = [node for node in self.tree.aside() if not node.children]
+        for node in leaves[:1]:
+            self.tree.drop(node)
+        self.aside = {(a, t) for a, t in self.aside if self.tree.match(t, a, self.now).length == len(t)}
 
     @rule(sequence=live)
     def remember(self, sequence: int) -> None:
@@ -97,25 +125,30 @@ class Machine(RuleBasedStateMachine):
 
     @rule(tokens=TOKENS, adapter=ADAPTERS)
     def match(self, tokens: tuple[int, ...], adapter: str | None) -> None:
-        length, sequence = self.tree.match(tokens, adapter, self.now)
-        assert length == self.longest(tokens, adapter)
-        if length:
-            assert self.held[sequence][0] == adapter
-            assert self.held[sequence][1][:length] == tokens[:length]
+        found = self.tree.match(tokens, adapter, self.now)
+        everything = [t for a, t in self.inside() | self.aside if a == adapter]
+        assert found.length == max((shared(tokens, known) for known in everything), default=0)
+        assert found.held == self.longest(tokens, adapter)
+        if found.held:
+            assert self.held[found.sequence][0] == adapter
+            assert self.held[found.sequence][1][: found.held] == tokens[: found.held]
+        at = found.held
+        for piece in found.pieces:
+            assert (piece.start, piece.blob.start <= piece.start) == (at, True)
+            assert piece.end <= piece.blob.end
+            at = piece.end
+        assert at >= found.length
 
     @invariant()
-    def segments_are_what_the_sequences_hold(self) -> None:
-        rebuilt: dict[int, int] = dict.fromkeys(self.held, 0)
-        total = 0
-        for start, end, sequences in self.tree.segments():
-            assert len(set(sequences)) == len(sequences) > 0
-            total += end - start
-            for sequence in sequences:
-                assert rebuilt[sequence] == start  # parents come first, without a gap
-                rebuilt[sequence] = end
-        assert rebuilt == {sequence: len(tokens) for sequence, (_, tokens) in self.held.items()}
-        prefixes = {(a, tokens[:n]) for a, tokens in self.held.values() for n in range(1, len(tokens) + 1)}
-        assert total == self.tree.size == len(prefixes)
+    def nodes_are_what_the_sequences_hold(self) -> None:
+        rebuilt: dict[int, int] = {s: 0 for s in self.held if s not in self.idle}
+        nodes = self.tree.inside()
+        for node in nodes:
+            for sequence in self.tree.through(nodes)[node]:
+                assert rebuilt[sequence] == node.start  # parents come first, without a gap
+                rebuilt[sequence] = node.end
+        assert rebuilt == {s: len(tokens) for s, (_, tokens) in self.held.items() if s not in self.idle}
+        assert sum(len(node.tokens) for node in nodes) == len(self.inside())
 
     @invariant()
     def idle_sequences_hold_what_no_other_one_does(self) -> None:

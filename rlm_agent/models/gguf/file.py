@@ -74,17 +74,6 @@ class ModelFile:
         return int(binding().llama_model_n_embd(self.handle))
 
     @property
-    def idle_patience(self) -> int:
-        """After how many rows computed past it an idle cell has cost as much as computing it anew would.
-
-        Every row looks at every cell in use once a head and layer, if only to pass over it. That was measured
-        to take about as long as 60 operations on weights.
-        """
-        lib = binding()
-        looks = lib.llama_model_n_head(self.handle) * lib.llama_model_n_layer(self.handle)
-        return int(2 * lib.llama_model_n_params(self.handle) / (60 * max(1, looks)))
-
-    @property
     def trained_context(self) -> int:
         """The number of positions that the model was trained on."""
         return int(binding().llama_model_n_ctx_train(self.handle))

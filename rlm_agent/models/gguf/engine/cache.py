@@ -1,8 +1,8 @@
 """The prefix cache: the radix tree and the context that it describes, kept in step.
 
-When the cells run out, or when too many are held by what nobody wants any more, idle prefixes go, those that
-were not wanted for longest first, and the rest is moved together. An idle cell costs speed too, since every
-row looks at it: after `patience` rows it has cost as much as it would to compute it anew, and may go.
+Every row looks at every cell in use, if only to pass over it, so that idle cells cost speed. When there are
+too many of them, or no free ones, what nobody works with is put aside in ordinary memory, and the rest is
+moved together. To load it again takes a thousandth of the time that it takes to compute it again.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,22 +10,25 @@ from collections.abc import Callable, Sequence
 from rlm_agent.models.gguf.engine.adapters import Adapters
 from rlm_agent.models.gguf.engine.context import Computed, Context, Row
 from rlm_agent.models.gguf.engine.jobs import Tokens
-from rlm_agent.models.gguf.engine.radix import Output, RadixTree
+from rlm_agent.models.gguf.engine.radix import Match, Output, Piece, RadixTree
 
 Held = tuple[int, Tokens, str | None]
 """A live sequence, the tokens that it holds, and the adapter that computed them."""
 
-_SLACK = 8  # after making room, an eighth of the cells is free, so that it is not made at every step
-_LEAST_TIDIED = 256
+_TIDY_AFTER = 256
+"""Idle cells, beside as many as are live, that are worth moving."""
 
 
 class Cache:
-    """What the context holds, by prefix. `live` is to tell, when asked, what live sequences hold."""
+    """What is known, by prefix. `live` is to tell, when asked, what live sequences hold.
 
-    def __init__(self, context: Context, adapters: Adapters, *, patience: int) -> None:
+    `memory` bounds the bytes that are put aside.
+    """
+
+    def __init__(self, context: Context, adapters: Adapters, *, memory: int = 1_000_000_000) -> None:
         self._context = context
         self._adapters = adapters
-        self._patience = patience
+        self._memory = memory
         self.live: Callable[[], list[Held]] = list
         self.decoded = 0
         self.clear()
@@ -34,8 +37,7 @@ class Cache:
         """Forget everything, live sequences too."""
         self._context.clear()
         self._tree = RadixTree()
-        self._now = 0
-        self._tidy_at = _LEAST_TIDIED
+        self._tidy_at = _TIDY_AFTER
 
     @property
     def batch(self) -> int:
@@ -50,25 +52,29 @@ class Cache:
 
     def known(self, tokens: Tokens, adapter: str | None) -> int:
         """How many tokens of a prompt are cached."""
-        return self._tree.match(tokens, adapter, self._now)[0]
+        return self._tree.match(tokens, adapter, self.decoded).length
 
     def fork(
-        self, tokens: Tokens, adapter: str | None, *, claimed: int, hidden: bool
+        self, tokens: Tokens, adapter: str | None, *, claimed: int, looks: bool, hidden: bool
     ) -> tuple[int, int, Output | None] | None:
         """A new live sequence that holds what is known of `tokens`, how many that is, and their output.
 
-        The last token is among them only where its output is known too. None where `claimed` and the missing
-        cells, or one more sequence, cannot be had now.
+        The last token is among them only where its output is known too, and it `looks` for one, with the
+        hidden state if that is wanted. None where `claimed` and the missing cells, or one more sequence,
+        cannot be had now.
         """
-        if not self._free_sequence():
+        if not self._context.free_sequences and not self._compact():
             return None
-        for _ in range(2):  # making room may take away what was found
-            known, source, output = self._find(tokens, adapter, hidden)
-            needed = claimed + len(tokens) - known + 1
-            if needed <= self._context.room:
-                return self._context.fork(source, known) if known else self._context.open(), known, output
-            if not self.make_room(needed):
-                return None
+        for _ in range(2):  # making room puts aside what was found
+            found = self._tree.match(tokens, adapter, self.decoded)
+            output = self._output(tokens, adapter, hidden) if looks and found.length == len(tokens) else None
+            known = found.length if output is not None else min(found.length, len(tokens) - 1)
+            loaded = sum(piece.blob.end - piece.blob.start for piece in found.pieces)
+            missing = claimed + len(tokens) - known + 1
+            if missing + loaded <= self._context.room:
+                return self._open(found, known), known, output
+            if not self.make_room(missing + loaded):
+                return self._begin_anew(tokens, claimed)
         return None
 
     def settle(self, sequence: int, tokens: Tokens, adapter: str | None) -> None:
@@ -87,57 +93,60 @@ class Cache:
 
     def release(self, tokens: Tokens, keep: int, adapter: str | None) -> None:
         """Nobody will go on from `tokens`: forget all that does beyond the first `keep` of them."""
-        for sequence in self._tree.idle_below(tokens, keep, adapter):
-            self._shorten(sequence, keep)
+        for sequence in self._tree.forget(tokens, keep, adapter):
+            if length := self._tree.shorten(sequence, keep):
+                self._context.shorten(sequence, length)
+            else:
+                self._context.drop(sequence)
 
     def make_room(self, rows: int) -> bool:
-        """See that so many rows can be fed, by evicting what is idle; False where that is not enough."""
-        if rows <= self._context.room:
-            return True
-        self._place_live()
-        cells = self._context.cells
-        self._evict(goal=min(cells, rows + cells // _SLACK))
-        if cells - self._tree.size < rows:
-            return False
-        self._compact()
+        """See that so many rows can be fed, by putting aside what is idle; False where that is not enough."""
+        if rows > self._context.room:
+            self._place_live()
+            if self._context.cells - self._live_cells() < rows:
+                return False
+            self._compact()
         return True
 
     def tidy(self) -> None:
-        """Now and then, evict what has been idle for too long, and give back the cells that hold nothing."""
-        used = self._context.cells - self._context.room
-        if used < self._tidy_at:
+        """Put aside what is idle once it is more than what is live."""
+        if self._used < self._tidy_at:
             return
         self._place_live()
-        self._evict(goal=0)
-        if self._tree.size < used * 3 // 4:
+        live = self._live_cells()
+        if self._used > 2 * live + _TIDY_AFTER:
             self._compact()
-        used = self._context.cells - self._context.room
-        self._tidy_at = used + max(_LEAST_TIDIED, used // 2)
+        self._tidy_at = max(self._used, 2 * live) + _TIDY_AFTER
 
     def decode(self, rows: Sequence[Row], *, hidden: bool) -> Computed:
         """Feed a batch."""
-        self._now += len(rows)
         self.decoded += len(rows)
         return self._context.decode(rows, hidden=hidden)
 
-    def _find(self, tokens: Tokens, adapter: str | None, hidden: bool) -> tuple[int, int, Output | None]:
-        known, source = self._tree.match(tokens, adapter, self._now)
-        output = self._tree.output(tokens, adapter) if known == len(tokens) else None
-        if output is not None and (output.hidden is not None or not hidden):
-            return known, source, output
-        return min(known, len(tokens) - 1), source, None
+    @property
+    def _used(self) -> int:
+        return self._context.cells - self._context.room
 
-    def _free_sequence(self) -> bool:
-        if self._context.free_sequences:
-            return True
-        if (oldest := self._tree.oldest()) is None:
-            return False
-        self._tree.remove(oldest[0])
-        self._context.drop(oldest[0])
-        return True
+    def _output(self, tokens: Tokens, adapter: str | None, hidden: bool) -> Output | None:
+        output = self._tree.output(tokens, adapter)
+        return None if output is not None and hidden and output.hidden is None else output
+
+    def _begin_anew(self, tokens: Tokens, claimed: int) -> tuple[int, int, Output | None] | None:
+        """Where what was put aside cannot be loaded, since more went with it, all is computed again."""
+        return (self._context.open(), 0, None) if self.make_room(claimed + len(tokens) + 1) else None
+
+    def _open(self, found: Match, known: int) -> int:
+        sequence = (
+            self._context.fork(found.sequence, min(found.held, known)) if found.held else self._context.open()
+        )
+        for piece in found.pieces:
+            self._context.load(piece, [sequence])
+        if found.pieces and known < found.pieces[-1].end:
+            self._context.shorten(sequence, known)
+        return sequence
 
     def _place(self, sequence: int, tokens: Tokens, adapter: str | None) -> None:
-        for superfluous in self._tree.place(sequence, tokens, adapter, self._now):
+        for superfluous in self._tree.place(sequence, tokens, adapter, self.decoded):
             self._context.drop(superfluous)
 
     def _place_live(self) -> None:
@@ -145,28 +154,37 @@ class Cache:
             if tokens:
                 self._place(sequence, tokens, adapter)
 
-    def _evict(self, goal: int) -> None:
-        """Evict what was idle for too long, and then more, until so many cells are free."""
-        while (oldest := self._tree.oldest()) is not None:
-            sequence, used = oldest
-            free = self._context.cells - self._tree.size
-            if free >= goal and used >= self._now - self._patience:
-                return
-            self._apply(sequence, self._tree.shorten(sequence))
+    def _live_cells(self) -> int:
+        return sum(len(node.tokens) for node in self._tree.inside() if node.live)
 
-    def _shorten(self, sequence: int, keep: int) -> None:
-        """Cut an idle sequence back to `keep` tokens, or as far as it does not share them."""
-        length = keep + 1
-        while length > keep:
-            length = self._tree.shorten(sequence, keep)
-        self._apply(sequence, length)
+    def _compact(self) -> bool:
+        """Put aside all that is idle, and move the rest together; False where nothing is idle."""
+        self._place_live()
+        nodes = self._tree.inside()
+        through = self._tree.through(nodes)
+        for node in nodes:
+            if node.live or node.aside is None:
+                node.aside = self._context.save(self._tree.any_of(node), node.start, node.end)
+        pieces = [(node.piece, through[node]) for node in nodes if node.live]
+        idle = self._tree.put_aside()
+        self._context.rebuild(pieces, idle)
+        for node in nodes:
+            if node.live:
+                node.aside = None
+        self._bound_memory()
+        return bool(idle)
 
-    def _apply(self, sequence: int, length: int) -> None:
-        """Let the context follow the tree, in which a sequence was cut back; to nothing, it was taken out."""
-        if length:
-            self._context.shorten(sequence, length)
-        else:
-            self._context.drop(sequence)
+    def _bound_memory(self) -> None:
+        """Forget what was put aside and not wanted for longest, where it is too much."""
+        nodes = self._tree.aside()
+        size = sum(_bytes(node.piece) for node in nodes)
+        if size <= self._memory:
+            return
+        for node in sorted(nodes, key=lambda node: (node.used, -node.end)):  # children before parents
+            if size > self._memory * 3 // 4 and not node.children:
+                size -= _bytes(node.piece)
+                self._tree.drop(node)
 
-    def _compact(self) -> None:
-        self._context.compact(self._tree.segments())
+
+def _bytes(piece: Piece) -> int:
+    return len(piece.blob.data) * (piece.end - piece.start) // (piece.blob.end - piece.blob.start)

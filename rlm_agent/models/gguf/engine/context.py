@@ -9,7 +9,7 @@ three conditions, each of which was found by measuring:
 - Flash attention. It walks over the cells one by one and passes over those of other sequences; the plain
   kernel sums all cells in groups, so that rounding depends on where in the cache a sequence happens to lie.
 - From 2 to 63 rows a batch, and two outputs if any: one row alone and 64 or more take other kernels.
-- The cells of a sequence lie in the order of its positions. So a cell is never used twice until `compact`
+- The cells of a sequence lie in the order of its positions. So a cell is never used twice until `rebuild`
   has moved what is still wanted to the front, parents before children.
 """
 
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlm_agent.models.gguf.engine.radix import Segment
+from rlm_agent.models.gguf.engine.radix import Blob, Piece
 from rlm_agent.models.gguf.file import ModelFile, binding
 from rlm_agent.structure.errors import DecodeError
 
@@ -54,7 +54,7 @@ class Computed(NamedTuple):
 
 
 class CacheFullError(DecodeError):
-    """No cell is free for a batch; `compact` or `clear`, and begin again."""
+    """No cell is free for a batch; `rebuild` or `clear`, and begin again."""
 
 
 class Context:
@@ -113,7 +113,7 @@ class Context:
 
     @property
     def room(self) -> int:
-        """How many rows can be fed before the next `compact` or `clear`."""
+        """How many rows can be fed before the next `rebuild` or `clear`."""
         return self._cells - self._used
 
     @property
@@ -143,7 +143,7 @@ class Context:
         return fork
 
     def drop(self, sequence: int) -> None:
-        """Give a sequence back; its cells stay taken until `compact` or `clear`."""
+        """Give a sequence back; its cells stay taken until `rebuild` or `clear`."""
         self.shorten(sequence, 0)
         self._free.append(sequence)
 
@@ -152,34 +152,34 @@ class Context:
         self._lib.llama_memory_seq_cp(self._memory, sequence, _HELD, length, -1)
         self._lib.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
-    def compact(self, segments: Iterable[Segment]) -> None:
-        """Move these segments of all sequences to the front, in their order, and free all other cells.
-
-        Nothing is computed: the cells are copied, to the bit.
-        """
-        kept = [(segment, self._read(segment)) for segment in segments]
-        self._lib.llama_memory_clear(self._memory, False)
-        self._used = 0
-        for segment, data in kept:
-            self._write(segment, data)
-
-    def _read(self, segment: Segment) -> Any:
+    def save(self, sequence: int, start: int, end: int) -> Blob:
+        """A copy of the cells that a sequence holds from position `start` to before `end`."""
         lib, memory, handle = self._lib, self._memory, self.handle
-        lib.llama_memory_seq_cp(memory, segment.sequences[0], _SPARE, segment.start, segment.end)
+        lib.llama_memory_seq_cp(memory, sequence, _SPARE, start, end)
         size = lib.llama_state_seq_get_size(handle, _SPARE)
         data = (ctypes.c_uint8 * size)()
         lib.llama_state_seq_get_data(handle, data, size, _SPARE)
         lib.llama_memory_seq_rm(memory, _SPARE, -1, -1)
-        return data
+        return Blob(start, end, data)
 
-    def _write(self, segment: Segment, data: Any) -> None:
-        lib, memory = self._lib, self._memory
-        if not lib.llama_state_seq_set_data(self.handle, data, len(data), _SPARE):
+    def load(self, piece: Piece, sequences: Sequence[int]) -> None:
+        """Let sequences hold the positions of a piece, to the bit as they were; nothing is computed."""
+        lib, memory, blob = self._lib, self._memory, piece.blob
+        if not lib.llama_state_seq_set_data(self.handle, blob.data, len(blob.data), _SPARE):
             raise DecodeError("llama.cpp could not move its cache; load the model again")
-        for sequence in segment.sequences:
-            lib.llama_memory_seq_cp(memory, _SPARE, sequence, segment.start, segment.end)
+        for sequence in sequences:
+            lib.llama_memory_seq_cp(memory, _SPARE, sequence, piece.start, piece.end)
+        lib.llama_memory_seq_cp(memory, _SPARE, _HELD, -1, -1)
         lib.llama_memory_seq_rm(memory, _SPARE, -1, -1)
-        self._used += segment.end - segment.start
+        self._used += blob.end - blob.start
+
+    def rebuild(self, pieces: Iterable[tuple[Piece, Sequence[int]]], dropped: Iterable[int]) -> None:
+        """Free all cells and all `dropped` sequences, then load what the others hold, in this order."""
+        self._lib.llama_memory_clear(self._memory, False)
+        self._used = 0
+        self._free += dropped
+        for piece, sequences in pieces:
+            self.load(piece, sequences)
 
     def decode(self, rows: Sequence[Row], *, hidden: bool = False) -> Computed:
         """Feed any number of rows; what was computed for those that want output, in their order.

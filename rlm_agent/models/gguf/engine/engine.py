@@ -53,7 +53,7 @@ class Engine:
         self.longest = min(cells, file.trained_context)
         inner, self.settings = tuned_context(file, cells=cells, threads=threads, exact=exact)
         self._adapters = Adapters(file, inner, adapters or {})
-        self._cache = Cache(inner, self._adapters, patience=file.idle_patience)
+        self._cache = Cache(inner, self._adapters)
         scheduler = Scheduler(file, self._cache, parallel=self.settings.parallel, longest=self.longest)
 
         def free() -> None:

@@ -1,13 +1,14 @@
-"""A radix tree over token ids: which sequences of the context hold which prefixes.
+"""A radix tree over token ids: which prefixes are known, in the context or put aside.
 
-A sequence is live while a request works with it, idle afterwards. Idle ones stand at leaves only: what a
-longer sequence holds needs no sequence of its own. Plain bookkeeping; the context does what is told here.
+A sequence of the context is live while a request works with it, and idle afterwards, until what it alone
+holds is put aside in ordinary memory. What somebody holds, all the way up to the root, is in the context.
+Plain bookkeeping; the context does what is told here.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,22 +23,49 @@ class Output(NamedTuple):
     hidden: NDArray[np.float32] | None
 
 
-class Segment(NamedTuple):
-    """The positions from `start` to before `end` of a path, and all the sequences that share them."""
+class Blob(NamedTuple):
+    """The cells of positions `start` to before `end`, put aside."""
 
     start: int
     end: int
-    sequences: list[int]
+    data: Any
+
+
+class Piece(NamedTuple):
+    """The positions from `start` to before `end`, to be taken from a blob, which may hold more."""
+
+    start: int
+    end: int
+    blob: Blob
+
+
+class Match(NamedTuple):
+    """The known part of a prompt: `length` tokens in all.
+
+    The first `held` of them are in the context, in `sequence` (-1 where none are); the others in `pieces`.
+    """
+
+    length: int
+    held: int
+    sequence: int
+    pieces: list[Piece]
 
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """A stretch of tokens that ends at position `end`; `used` is when somebody last wanted it."""
+    """A stretch of tokens that ends at position `end`; `used` is when somebody last wanted it.
+
+    `users` counts the sequences that hold it, those that go on from it too, and `live` the live ones among
+    them. `aside` are its cells where they were put aside.
+    """
 
     tokens: Tokens
     end: int
     parent: "Node | None"
     used: int = 0
+    users: int = 0
+    live: int = 0
+    aside: Blob | None = None
     children: dict[int, "Node"] = field(default_factory=dict)
     sequences: set[int] = field(default_factory=set)
 
@@ -46,9 +74,22 @@ class Node:
         """The position of its first token."""
         return self.end - len(self.tokens)
 
+    @property
+    def piece(self) -> Piece:
+        """Its cells, as they were put aside."""
+        assert self.aside is not None
+        return Piece(self.start, self.end, self.aside)
+
+    def upwards(self) -> Iterator["Node"]:
+        """Itself and all above it, but for the root."""
+        node = self
+        while node.parent is not None:
+            yield node
+            node = node.parent
+
 
 class RadixTree:
-    """All prefixes in the context, under a root for each adapter.
+    """All known prefixes, under a root for each adapter.
 
     `memory` bounds the bytes of the outputs that are kept.
     """
@@ -60,19 +101,17 @@ class RadixTree:
         self._outputs: OrderedDict[Node, Output] = OrderedDict()
         self._memory = memory
         self._kept = 0
-        self.size = 0
-        """How many cells all prefixes need together."""
 
-    def match(self, tokens: Tokens, adapter: str | None, now: int) -> tuple[int, int]:
-        """How many of `tokens` are known, and a sequence that holds them (-1 where none is)."""
+    def match(self, tokens: Tokens, adapter: str | None, now: int) -> Match:
+        """What is known of `tokens`."""
         node, length = self._descend(tokens, adapter)
-        if length == 0:
-            return 0, -1
-        above: Node | None = node
-        while above is not None:
-            above.used = now
-            above = above.parent
-        return length, self._below(node)
+        path = list(node.upwards())[::-1]
+        for each in path:
+            each.used = now
+        inside = [each for each in path if each.users]
+        pieces = [each.piece for each in path[len(inside) :]]
+        held = min(inside[-1].end, length) if inside else 0
+        return Match(length, held, self._below(inside[-1]) if inside else -1, pieces)
 
     def output(self, tokens: Tokens, adapter: str | None) -> Output | None:
         """What was computed after exactly these tokens, where it is still kept."""
@@ -98,87 +137,123 @@ class RadixTree:
         if length < len(tokens):
             child = Node(tokens[length:], len(tokens), node)
             node.children[tokens[length]] = child
-            self.size += len(child.tokens)
             node = child
-        before = self._ends.get(sequence)
-        self._ends[sequence] = node
-        node.sequences.add(sequence)
-        if before is not None and before is not node:
-            before.sequences.discard(sequence)
-            self._prune(before)
+        self._move(sequence, node, live=True)
         node.used = now
-        return self._superfluous(node)
+        covered = [s for above in node.upwards() for s in above.sequences if s in self._idle]
+        for idle in covered:
+            self.remove(idle)
+        return covered
 
     def settle(self, sequence: int) -> bool:
         """A live sequence becomes idle; False where it is superfluous and was taken out instead."""
         node = self._ends[sequence]
-        if node.children or len(node.sequences) > 1 or node.parent is None:
+        if node.users > 1:
             self.remove(sequence)
             return False
+        for above in node.upwards():
+            above.live -= 1
         self._idle.add(sequence)
         return True
 
     def remove(self, sequence: int) -> None:
-        """Take a sequence out, and with it what it alone held."""
-        node = self._ends.pop(sequence)
+        """Take a sequence out, and with it what it alone held and what was not put aside."""
+        self._move(sequence, None, live=sequence not in self._idle)
         self._idle.discard(sequence)
-        node.sequences.discard(sequence)
-        self._prune(node)
 
-    def oldest(self) -> tuple[int, int] | None:
-        """The idle sequence that nobody has wanted for longest, and when it was wanted last."""
-        if not self._idle:
-            return None
-        sequence = min(self._idle, key=lambda idle: (self._ends[idle].used, idle))
-        return sequence, self._ends[sequence].used
+    def shorten(self, sequence: int, keep: int) -> int:
+        """Cut an idle sequence back to `keep` tokens or to its last branching; how many remain.
 
-    def idle_below(self, tokens: Tokens, keep: int, adapter: str | None) -> list[int]:
-        """The idle sequences that go on from `tokens`, or that end up to two tokens before, beyond `keep`.
+        None where others hold what remains: then it is taken out.
+        """
+        node = self._ends[sequence]
+        while node.parent is not None and node.end > keep:
+            left, node = node, self._split(node, keep - node.start) if node.start < keep else node.parent
+            left.aside = None if left.users == 1 else left.aside  # or it would hang in the air
+            if len(node.children) > 1:
+                break
+        if node.parent is None or node.users > 1:
+            self.remove(sequence)
+            return 0
+        self._move(sequence, node, live=False)
+        return node.end
 
-        What ended a generation was never fed, nor was a delimiter that it did not come to.
+    def forget(self, tokens: Tokens, keep: int, adapter: str | None) -> list[int]:
+        """Drop what was put aside from `tokens` on; returns the idle sequences that go on from there.
+
+        What lies up to two tokens before, beyond `keep`, counts as the end of `tokens`: what ended a
+        generation was never fed, nor was a delimiter that it did not come to.
         """
         node, length = self._descend(tokens, adapter)
         ended = length == node.end and not node.children and length >= len(tokens) - 2
         if length <= keep or not (ended or length == len(tokens)):
             return []
-        nodes, found = [node], list[int]()
-        for node in nodes:  # grows while it is gone through
-            nodes += node.children.values()
-            found += [sequence for sequence in node.sequences if sequence in self._idle]
+        nodes = [node]
+        for below in nodes:  # grows while it is gone through
+            nodes += below.children.values()
+        found = [sequence for below in nodes for sequence in below.sequences if sequence in self._idle]
+        for below in reversed(nodes):
+            if not below.users:
+                below.aside = None
+                self._prune(below)
         return found
 
-    def shorten(self, sequence: int, keep: int = 0) -> int:
-        """Cut an idle sequence back to its last branching, or to `keep` tokens; how many it still has.
+    def inside(self) -> list[Node]:
+        """All nodes in the context, each after those it continues."""
+        nodes = [child for root in self._roots.values() for child in root.children.values() if child.users]
+        for node in nodes:  # grows while it is gone through
+            nodes += [child for child in node.children.values() if child.users]
+        return nodes
 
-        None left, or none that another sequence does not hold, means that it was taken out: 0.
-        """
-        node = self._ends[sequence]
-        above = node.parent
-        if above is None:
-            return 0
-        if keep > above.end:
-            self._split(node, keep - above.end)
-            return self.shorten(sequence)
-        alone = above.parent is not None and len(above.children) == 1 and not above.sequences
-        if not alone:
-            self.remove(sequence)
-            return 0
-        self._ends[sequence] = above
-        above.sequences.add(sequence)
-        node.sequences.discard(sequence)
-        self._prune(node)
-        return above.end
-
-    def segments(self) -> Iterator[Segment]:
-        """All stretches, each after those it continues."""
-        nodes = list(self._roots.values())
-        for node in nodes:  # grows while it is gone through: parents come first
-            nodes += node.children.values()
+    def through(self, nodes: list[Node]) -> dict[Node, list[int]]:
+        """For each of the nodes that `inside` lists, the live sequences that hold it."""
         through: dict[Node, list[int]] = {}
         for node in reversed(nodes):
-            below = (sequence for child in node.children.values() for sequence in through[child])
-            through[node] = [*node.sequences, *below]
-        return (Segment(node.start, node.end, through[node]) for node in nodes if node.parent is not None)
+            own = [sequence for sequence in node.sequences if sequence not in self._idle]
+            below = (s for child in node.children.values() if child.users for s in through[child])
+            through[node] = [*own, *below]
+        return through
+
+    def put_aside(self) -> list[int]:
+        """Take all idle sequences out, whose cells were read; returns them."""
+        idle = sorted(self._idle)
+        for sequence in idle:
+            self.remove(sequence)
+        return idle
+
+    def aside(self) -> list[Node]:
+        """All nodes that were put aside, each after those it continues."""
+        nodes = [child for root in self._roots.values() for child in root.children.values()]
+        for node in nodes:  # grows while it is gone through
+            nodes += node.children.values()
+        return [node for node in nodes if not node.users]
+
+    def drop(self, node: Node) -> None:
+        """Forget a node that was put aside and that nothing continues."""
+        if not node.children and not node.users:
+            node.aside = None
+            self._prune(node)
+
+    def any_of(self, node: Node) -> int:
+        """A sequence that holds a node in the context."""
+        return self._below(node)
+
+    def _move(self, sequence: int, node: Node | None, *, live: bool) -> None:
+        """Let a sequence end at another node, or nowhere."""
+        before = self._ends.pop(sequence, None)
+        if node is not None:
+            self._ends[sequence] = node
+            node.sequences.add(sequence)
+            for above in node.upwards():
+                above.users += 1
+                above.live += live
+        if before is not None:
+            if before is not node:
+                before.sequences.discard(sequence)
+            for above in before.upwards():
+                above.users -= 1
+                above.live -= live
+            self._prune(before)
 
     def _descend(self, tokens: Tokens, adapter: str | None) -> tuple[Node, int]:
         """The node in which the known part of `tokens` ends, and its length."""
@@ -195,33 +270,21 @@ class RadixTree:
         """Divide a node after its first `at` tokens; returns the new upper half."""
         above = node.parent
         assert above is not None
-        upper = Node(node.tokens[:at], node.start + at, above, node.used)
+        upper = Node(node.tokens[:at], node.start + at, above, node.used, node.users, node.live, node.aside)
         above.children[node.tokens[0]] = upper
         node.tokens, node.parent = node.tokens[at:], upper
         upper.children[node.tokens[0]] = node
         return upper
 
-    def _superfluous(self, node: Node) -> list[int]:
-        """The idle sequences at a node and above it, which its own sequence covers; they are taken out."""
-        covered = [s for s in node.sequences if s in self._idle]
-        above = node.parent
-        while above is not None:
-            covered += [s for s in above.sequences if s in self._idle]
-            above = above.parent
-        for sequence in covered:
-            self.remove(sequence)
-        return covered
-
     def _prune(self, node: Node) -> None:
-        while node.parent is not None and not node.children and not node.sequences:
+        while node.parent is not None and not node.children and not node.users and node.aside is None:
             self._forget_output(node)
             del node.parent.children[node.tokens[0]]
-            self.size -= len(node.tokens)
             node = node.parent
 
     def _below(self, node: Node) -> int:
         while not node.sequences:
-            node = next(iter(node.children.values()))
+            node = next(child for child in node.children.values() if child.users)
         return next(iter(node.sequences))
 
     def _forget_output(self, node: Node) -> None:

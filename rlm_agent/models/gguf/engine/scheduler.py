@@ -57,7 +57,7 @@ class Scheduler:
         computed = self._cache.decode(rows, hidden=any(s.job.hidden for s in fed if s.prefilling))
         wanting = [stream for stream in fed if not stream.missing]
         self._note_prompts(wanting, computed)
-        self._draw(wanting, ready, computed.logits)
+        self._draw(wanting, [stream for stream in ready if stream in self._live], computed.logits)
         for stream in [stream for stream in self._live if stream.finish is not None]:
             self._leave(stream)
             stream.call.finish(stream.index, stream.result())
@@ -134,7 +134,8 @@ class Scheduler:
         """Give a stream a sequence that holds what is known of it; False where there is no place now."""
         tokens, adapter = stream.tokens, stream.job.adapter
         claimed = sum(other.missing for other in self._live)
-        found = self._cache.fork(tokens, adapter, claimed=claimed, hidden=stream.job.hidden)
+        looks, hidden = stream.prefilling, stream.job.hidden
+        found = self._cache.fork(tokens, adapter, claimed=claimed, looks=looks, hidden=hidden)
         if found is None:
             return False
         stream.sequence, stream.fed, output = found
