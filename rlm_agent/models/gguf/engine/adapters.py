@@ -36,7 +36,7 @@ class Adapters:
     def use(self, adapter: str | None) -> None:
         """Put an adapter in force for all that is computed from now on."""
         chosen = [] if adapter is None else [self._loaded[adapter]]
-        handles = (ctypes.c_void_p * len(chosen))(*chosen)
+        handles = (self._lib.llama_adapter_lora_p_ctypes * len(chosen))(*chosen)
         scales = (ctypes.c_float * len(chosen))(*(1.0 for _ in chosen))
         self._lib.llama_set_adapters_lora(self._context.handle, handles, len(chosen), scales)
         self.current = adapter

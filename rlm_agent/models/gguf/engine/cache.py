@@ -72,7 +72,7 @@ class Cache:
             loaded = sum(piece.blob.end - piece.blob.start for piece in found.pieces)
             missing = claimed + len(tokens) - known + 1
             if missing + loaded <= self._context.room:
-                return self._open(found, known), known, output
+                return self._open(found, tokens[:known], adapter), known, output
             if not self.make_room(missing + loaded):
                 return self._begin_anew(tokens, claimed)
         return None
@@ -135,14 +135,17 @@ class Cache:
         """Where what was put aside cannot be loaded, since more went with it, all is computed again."""
         return (self._context.open(), 0, None) if self.make_room(claimed + len(tokens) + 1) else None
 
-    def _open(self, found: Match, known: int) -> int:
-        sequence = (
-            self._context.fork(found.sequence, min(found.held, known)) if found.held else self._context.open()
-        )
+    def _open(self, found: Match, known: Tokens, adapter: str | None) -> int:
+        if not known:
+            return self._context.open()
+        length = min(found.held, len(known))
+        sequence = self._context.fork(found.sequence, length) if length else self._context.open()
         for piece in found.pieces:
             self._context.load(piece, [sequence])
-        if found.pieces and known < found.pieces[-1].end:
-            self._context.shorten(sequence, known)
+        if found.pieces:
+            if len(known) < found.pieces[-1].end:
+                self._context.shorten(sequence, len(known))
+            self._place(sequence, known, adapter)  # for its siblings, who need not load it again
         return sequence
 
     def _place(self, sequence: int, tokens: Tokens, adapter: str | None) -> None:

@@ -53,6 +53,7 @@ class Scheduler:
         """Admit what fits, feed one batch, draw a token for each job that got an output."""
         self._leave_out_cancelled()
         ready = self._admit()
+        self._cache.tidy()
         rows, fed = self._rows()
         computed = self._cache.decode(rows, hidden=any(s.job.hidden for s in fed if s.prefilling))
         wanting = [stream for stream in fed if not stream.missing]
@@ -61,7 +62,6 @@ class Scheduler:
         for stream in [stream for stream in self._live if stream.finish is not None]:
             self._leave(stream)
             stream.call.finish(stream.index, stream.result())
-        self._cache.tidy()
 
     def release(self, tokens: Tokens, keep: int, adapter: str | None) -> None:
         """Nobody will go on from `tokens`: see `Cache.release`."""

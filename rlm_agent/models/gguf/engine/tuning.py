@@ -5,19 +5,22 @@ import time
 from dataclasses import dataclass
 
 from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context, Row
+from rlm_agent.models.gguf.engine.radix import Piece
 from rlm_agent.models.gguf.file import ModelFile
 
 _FAST_BATCH = 512
 _EXACT_PARALLEL = 48
 _FAST_PARALLEL = 128
-_PROBE_ROWS = 8
+_PROBE_ROWS = 16
 _PROBE_ROUNDS = 3
+_PROBE_PREFIX, _PROBE_COPIES = 16, 31
+_PROBE_LEAST = _PROBE_PREFIX + _PROBE_ROWS * _PROBE_ROUNDS
 _SMALL_FILE = 20_000_000
 _LARGE_FILE = 1_000_000_000
 """Bytes under which one thread is used, and from which on all are, without a measurement.
 
 Two gain little on a small model, and wait for each other on a busy machine; a large one takes too long to
-measure and gains for sure.
+measure and gains for sure; its kernel is flash attention, for the same reason.
 """
 
 
@@ -77,7 +80,7 @@ def _cores() -> int:
 def _best_threads(file: ModelFile, context: Context, most: int) -> int:
     """One or all, whichever decodes a few rows faster just now."""
     size = file.path.stat().st_size
-    if most == 1 or size < _SMALL_FILE or size >= _LARGE_FILE:
+    if most == 1 or size < _SMALL_FILE or size >= _LARGE_FILE or context.room < _PROBE_LEAST:
         return 1 if size < _SMALL_FILE else most
     seconds = {}
     for threads in (1, most):
@@ -87,25 +90,34 @@ def _best_threads(file: ModelFile, context: Context, most: int) -> int:
 
 
 def _flash_is_faster(file: ModelFile, threads: int) -> bool:
-    prefix = min(256, file.trained_context - _PROBE_ROUNDS - 1)
+    """Whether flash attention decodes branches over a prefix of some hundred tokens faster just now."""
+    if file.path.stat().st_size >= _LARGE_FILE:
+        return True
     seconds = {}
     for flash in (True, False):
         settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, threads)
-        context = _make(file, prefix + _PROBE_ROWS * (_PROBE_ROUNDS + 1), settings)
-        seconds[flash] = _seconds(context, prefix)
+        cells = _PROBE_PREFIX * (_PROBE_COPIES + 1) + _PROBE_ROWS * _PROBE_ROUNDS
+        context = _make(file, cells, settings)
+        seconds[flash] = _seconds(context, _PROBE_COPIES)
         context.close()
     return seconds[True] <= seconds[False]
 
 
-def _seconds(context: Context, prefix: int) -> float:
-    """The best time for a row each of some branches over a prefix; leaves the context clear."""
+def _seconds(context: Context, copies: int) -> float:
+    """The best time for a row each of some branches over a prefix; leaves the context clear.
+
+    The prefix is computed once and its cells loaded again `copies` times, which makes it as long to look at.
+    """
     root = context.open()
-    context.decode([Row(0, position, root, False) for position in range(prefix)])
-    branches = [context.fork(root, prefix) if prefix else context.open() for _ in range(_PROBE_ROWS)]
+    context.decode([Row(0, position, root, False) for position in range(_PROBE_PREFIX)])
+    blob = context.save(root, 0, _PROBE_PREFIX)
+    for _ in range(copies):
+        context.load(Piece(0, _PROBE_PREFIX, blob), [root])
+    branches = [context.fork(root, _PROBE_PREFIX) for _ in range(_PROBE_ROWS)]
     best = float("inf")
     for step in range(_PROBE_ROUNDS):
         started = time.perf_counter()
-        context.decode([Row(0, prefix + step, branch, True) for branch in branches])
+        context.decode([Row(0, _PROBE_PREFIX + step, branch, True) for branch in branches])
         best = min(best, time.perf_counter() - started)
     context.clear()
     return best
