@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -33,12 +34,16 @@ def race(
     """Let all contenders write all trees in each round, another one being the first every time.
 
     Each is opened, warmed up and emptied before its turn and closed after it: that takes no time here, and
-    nobody is in another's way. Raises `DecodeError` where one does not write what was asked.
+    nobody is in another's way. Each turn has a thread of its own, with which OpenMP's pool of threads ends: a
+    second pool in the process slows down the first. Raises `DecodeError` where one does not write what was
+    asked.
     """
     rates: Rates = {contender.name: [] for contender in contenders}
     for number in range(rounds):
         for contender in rotated(contenders, number):
-            rate = sum(tree.tokens for tree in trees) / _seconds(contender, trees, clock)
+            with ThreadPoolExecutor(1) as turn:
+                seconds = turn.submit(_seconds, contender, trees, clock).result()
+            rate = sum(tree.tokens for tree in trees) / seconds
             rates[contender.name].append(rate)
             report(Turn(number, contender.name, rate))
     return rates

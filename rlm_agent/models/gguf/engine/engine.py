@@ -5,6 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rlm_agent.models.gguf.engine.adapters import Adapters
@@ -51,7 +52,10 @@ class Engine:
             raise InputError(f"a context of {cells} tokens holds nothing; give at least 1")
         self.file = file = ModelFile(Path(path), gpu_layers)
         self.longest = min(cells, file.trained_context)
-        inner, self.settings = tuned_context(file, cells=cells, threads=threads, exact=exact)
+        # In a thread that ends, and its OpenMP pool with it: a second pool would slow down the worker's.
+        with ThreadPoolExecutor(1) as once:
+            tuning = once.submit(tuned_context, file, cells=cells, threads=threads, exact=exact)
+            inner, self.settings = tuning.result()
         self._adapters = Adapters(file, inner, adapters or {})
         self._cache = Cache(inner, self._adapters)
         scheduler = Scheduler(file, self._cache, parallel=self.settings.parallel, longest=self.longest)
