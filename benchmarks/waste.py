@@ -1,4 +1,6 @@
-"""All tokens decoded in one large search by `mini`, against the distinct tokens of its tree.
+"""All tokens decoded in one large search by `mini`, against those of its thoughts and their distinct texts.
+
+A thought that is sampled again is a thought of its own, and its tokens are decoded again.
 
 python benchmarks/waste.py [SIMULATIONS]
 """
@@ -49,8 +51,9 @@ def main(simulations: int) -> None:
         generated = sum(thought["tokens"] for thought in graph.thoughts.values())
         rounds = values["run"]["round"]
         print(
-            f"{puzzle}: {rounds} simulations, {len(graph.thoughts)} thoughts, {generated} tokens generated, "
-            f"{decoded} decoded, {distinct} distinct: {decoded / distinct:.3f}"
+            f"{puzzle}: {rounds} simulations, {len(graph.thoughts)} thoughts, {decoded} tokens decoded, "
+            f"{generated + prompt} in thoughts: {decoded / (generated + prompt):.3f}, "
+            f"{distinct} in distinct texts: {decoded / distinct:.3f}"
         )
 
 
