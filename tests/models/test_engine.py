@@ -326,3 +326,16 @@ def test_engine_that_nobody_holds_stops_by_itself(tiny: Path) -> None:
     worker = engine._worker
     del engine
     assert worker._stopped.wait(10)
+
+
+def test_fault_between_two_batches_ends_the_calls_and_not_the_engine(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(engine._cache, "release", failing)
+    engine.release(prompt(1), 2)
+    engine.forget()  # what was told before has been done
+    monkeypatch.undo()
+    assert len(engine.complete(jobs(1))[0].tokens) == 8

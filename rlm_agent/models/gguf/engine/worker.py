@@ -61,7 +61,7 @@ class Worker:
         while (end := self._end) is None:
             self._attend()
             if self._scheduler.busy:
-                self._step()
+                self._guarded(self._scheduler.step)
         self._fail(DecodeError(end))
         self._scheduler.reset()
         self._free()
@@ -74,12 +74,12 @@ class Worker:
             actions = list(self._inbox)
             self._inbox.clear()
         for action in actions:
-            action()
+            self._guarded(action)
 
-    def _step(self) -> None:
+    def _guarded(self, action: Callable[[], None]) -> None:
         self._began = time.monotonic()
         try:
-            self._scheduler.step()
+            action()
         except RlmError as error:
             self._give_up(error)
         except Exception as error:  # noqa: BLE001  whatever it is, nobody may wait for ever
