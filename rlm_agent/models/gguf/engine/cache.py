@@ -63,8 +63,10 @@ class Cache:
         hidden state if that is wanted. None where `claimed` and the missing cells, or one more sequence,
         cannot be had now.
         """
-        if not self._context.free_sequences and not self._compact():
-            return None
+        if not self._context.free_sequences:
+            self._place_live()
+            if not self._compact():
+                return None
         for _ in range(2):  # making room puts aside what was found
             found = self._tree.match(tokens, adapter, self.decoded)
             output = self._output(tokens, adapter, hidden) if looks and found.length == len(tokens) else None
@@ -102,7 +104,6 @@ class Cache:
     def make_room(self, rows: int) -> bool:
         """See that so many rows can be fed, by putting aside what is idle; False where that is not enough."""
         if rows > self._context.room:
-            self._place_live()
             if self._context.cells - self._live_cells() < rows:
                 return False
             self._compact()
@@ -112,7 +113,6 @@ class Cache:
         """Put aside what is idle once it is more than what is live."""
         if self._used < self._tidy_at:
             return
-        self._place_live()
         live = self._live_cells()
         if self._used > 2 * live + _TIDY_AFTER:
             self._compact()
@@ -158,11 +158,11 @@ class Cache:
                 self._place(sequence, tokens, adapter)
 
     def _live_cells(self) -> int:
+        self._place_live()
         return sum(len(node.tokens) for node in self._tree.inside() if node.live)
 
     def _compact(self) -> bool:
-        """Put aside all that is idle, and move the rest together; False where nothing is idle."""
-        self._place_live()
+        """Put aside all that is idle, and move what was placed together; False where nothing is idle."""
         nodes = self._tree.inside()
         through = self._tree.through(nodes)
         for node in nodes:

@@ -16,7 +16,7 @@ from rlm_agent.models.gguf.engine.scheduler import Scheduler
 from rlm_agent.models.gguf.engine.tuning import tuned_context
 from rlm_agent.models.gguf.engine.worker import Worker
 from rlm_agent.models.gguf.file import ModelFile
-from rlm_agent.structure.errors import DecodeError, InputError
+from rlm_agent.structure.errors import InputError
 
 DEFAULT_CONTEXT = 4096
 _CALLS = 256
@@ -56,6 +56,7 @@ class Engine:
         with ThreadPoolExecutor(1) as once:
             tuning = once.submit(tuned_context, file, cells=cells, threads=threads, exact=exact)
             inner, self.settings = tuning.result()
+        self._context = inner
         self._adapters = Adapters(file, inner, adapters or {})
         self._cache = Cache(inner, self._adapters)
         scheduler = Scheduler(file, self._cache, parallel=self.settings.parallel, longest=self.longest)
@@ -67,7 +68,6 @@ class Engine:
         self._worker = Worker(scheduler, free, stall=stall)
         self._close = weakref.finalize(self, _stop, self._worker, os.getpid())
         self._room = threading.BoundedSemaphore(_CALLS)
-        self._pid = os.getpid()
 
     @property
     def decoded(self) -> int:
@@ -122,8 +122,7 @@ class Engine:
         return call
 
     def _require_usable(self, jobs: Sequence[Job]) -> None:
-        if os.getpid() != self._pid:
-            raise DecodeError("this model was loaded before a fork; load it again in the new process")
+        self._context.require_usable()
         self._worker.require_running()
         for job in jobs:
             if job.adapter not in self._adapters:

@@ -111,7 +111,7 @@ class RadixTree:
         inside = [each for each in path if each.users]
         pieces = [each.piece for each in path[len(inside) :]]
         held = min(inside[-1].end, length) if inside else 0
-        return Match(length, held, self._below(inside[-1]) if inside else -1, pieces)
+        return Match(length, held, self.any_of(inside[-1]) if inside else -1, pieces)
 
     def output(self, tokens: Tokens, adapter: str | None) -> Output | None:
         """What was computed after exactly these tokens, where it is still kept."""
@@ -234,10 +234,6 @@ class RadixTree:
             node.aside = None
             self._prune(node)
 
-    def any_of(self, node: Node) -> int:
-        """A sequence that holds a node in the context."""
-        return self._below(node)
-
     def _move(self, sequence: int, node: Node | None, *, live: bool) -> None:
         """Let a sequence end at another node, or nowhere."""
         before = self._ends.pop(sequence, None)
@@ -282,7 +278,8 @@ class RadixTree:
             del node.parent.children[node.tokens[0]]
             node = node.parent
 
-    def _below(self, node: Node) -> int:
+    def any_of(self, node: Node) -> int:
+        """A sequence that holds a node in the context."""
         while not node.sequences:
             node = next(child for child in node.children.values() if child.users)
         return next(iter(node.sequences))

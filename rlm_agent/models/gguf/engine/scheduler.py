@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rlm_agent.models.gguf.engine.cache import Cache, Held
 from rlm_agent.models.gguf.engine.calls import Call, Queue
 from rlm_agent.models.gguf.engine.context import Computed, Row
-from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
+from rlm_agent.models.gguf.engine.jobs import Job, Result
 from rlm_agent.models.gguf.engine.pieces import Pieces
 from rlm_agent.models.gguf.engine.radix import Output
 from rlm_agent.models.gguf.engine.streams import Stream
@@ -63,10 +63,6 @@ class Scheduler:
             self._leave(stream)
             stream.call.finish(stream.index, stream.result())
 
-    def release(self, tokens: Tokens, keep: int, adapter: str | None) -> None:
-        """Nobody will go on from `tokens`: see `Cache.release`."""
-        self._cache.release(tokens, keep, adapter)
-
     def reset(self) -> None:
         """Forget all jobs and all that is cached; whoever waits has to be told."""
         for stream in [*self._live, *self._parked]:
@@ -78,12 +74,13 @@ class Scheduler:
     def _leave_out_cancelled(self) -> None:
         for stream in [stream for stream in self._live if stream.call.future.done()]:
             self._leave(stream)
-        self._parked = deque(stream for stream in self._parked if not stream.call.future.done())
+        for stream in [stream for stream in self._parked if stream.call.future.done()]:
+            self._parked.remove(stream)
+            stream.close()
 
     def _leave(self, stream: Stream) -> None:
-        """A job ends; what its sequence holds stays cached."""
-        self._live.remove(stream)
-        self._cache.settle(stream.sequence, stream.held, stream.job.adapter)
+        """A job ends."""
+        self._give_up_place(stream)
         stream.close()
 
     def _admit(self) -> list[Stream]:
@@ -160,9 +157,14 @@ class Scheduler:
         return [(stream.sequence, stream.held, stream.job.adapter) for stream in self._live]
 
     def _park(self, stream: Stream) -> None:
+        """A job has to wait; it goes on from what is cached of it."""
+        self._give_up_place(stream)
+        self._parked.appendleft(stream)
+
+    def _give_up_place(self, stream: Stream) -> None:
+        """What the stream's sequence holds stays cached."""
         self._live.remove(stream)
         self._cache.settle(stream.sequence, stream.held, stream.job.adapter)
-        self._parked.appendleft(stream)
 
     def _note_prompts(self, wanting: list[Stream], computed: Computed) -> None:
         for row, stream in enumerate(wanting):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context, Row
 from rlm_agent.models.gguf.engine.radix import Piece
@@ -63,7 +63,7 @@ def tuned_context(
     if threads is None:
         threads = _best_threads(file, context, chosen)
         context.use_threads(threads)
-        settings = Settings(settings.exact, settings.flash, settings.batch, settings.parallel, threads)
+        settings = replace(settings, threads=threads)
     return context, settings
 
 
