@@ -40,7 +40,8 @@ def engine(
     expansions: Annotated[int, typer.Option(min=1, help="Leaves that get four children of 16 tokens.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians are reported.")] = 5,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of each contender; all cores, one for small models.")
+        int | None,
+        typer.Option(min=1, help="Threads of all; else the engine measures, and peers take all cores."),
     ] = None,
     peer_threads: Annotated[
         int | None,

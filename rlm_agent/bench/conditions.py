@@ -3,13 +3,10 @@
 import os
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import rlm_agent
 from rlm_agent.models.gguf.file import ModelFile, binding
-
-_SMALL_FILE = 20_000_000  # bytes under which a second thread gains little
 
 
 def conditions(file: ModelFile) -> dict[str, Any]:
@@ -49,11 +46,3 @@ def _version(package: str) -> str | None:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def fitting_threads(path: Path) -> int:
-    """One for a small model, as many as there are cores for another."""
-    try:
-        return 1 if path.stat().st_size < _SMALL_FILE else cores()
-    except OSError:
-        return 1  # whoever opens it says why it cannot be read

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from rlm_agent.bench.conditions import conditions, fitting_threads
+from rlm_agent.bench.conditions import conditions, cores
 from rlm_agent.bench.contenders.bare import MOST_EXPANSIONS, BareContender
 from rlm_agent.bench.contenders.base import Contender, Setting
 from rlm_agent.bench.contenders.engine import BusyContender, EngineContender, TogetherContender
@@ -26,7 +26,7 @@ _SERVERS = {"server, 4 slots": 4, "server, 16 slots": 16}
 class Plan:
     """What is to be measured; `prompt` in tokens.
 
-    `threads` is None for what suits the model, `peer_threads` None for as many as the engine has.
+    `threads` is None for what the engine measures, `peer_threads` None for the same or else all cores.
     """
 
     workload: Workload = "tree"
@@ -54,15 +54,15 @@ def line_up(path: Path, plan: Plan) -> tuple[Line, dict[str, Any]]:
 
     Raises `InputError` for trees that the model's context cannot hold or that are too large.
     """
-    threads = plan.threads or fitting_threads(path)
-    peer_threads = plan.peer_threads or threads
+    peer_threads = plan.peer_threads or plan.threads or cores()
     file = ModelFile(path)
     try:
         trees = _trees(file, plan)
-        settings = {**asdict(plan), "threads": threads, "peer_threads": peer_threads, **conditions(file)}
+        settings = {**asdict(plan), "peer_threads": peer_threads, **conditions(file)}
     finally:
         file.close()
-    setting = Setting(path, threads, sum(tree.cells for tree in trees), max(tree.longest for tree in trees))
+    cells, longest = sum(tree.cells for tree in trees), max(tree.longest for tree in trees)
+    setting = Setting(path, plan.threads, cells, longest)
     if plan.workload == "searches":
         return _searches(setting, trees), settings
     if plan.workload == "busy":

@@ -230,7 +230,7 @@ def test_watchdog_gives_up_a_batch_that_hangs(tiny: Path, monkeypatch: pytest.Mo
         return decode(self, rows, hidden=hidden)
 
     monkeypatch.setattr(Context, "decode", hanging)
-    engine = Engine(tiny, stall=0.1)
+    engine = Engine(tiny, threads=1, stall=0.1)
     with pytest.raises(DecodeError, match=r"more than 0\.1 seconds"):
         engine.complete(jobs(1))
     with pytest.raises(DecodeError, match=r"more than 0\.1 seconds"):

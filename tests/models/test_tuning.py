@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from rlm_agent.models.gguf.engine import tuning
+from rlm_agent.models.gguf.engine import pace, tuning
+from rlm_agent.models.gguf.engine.context import Context
 from rlm_agent.models.gguf.engine.engine import Engine
+from rlm_agent.models.gguf.engine.jobs import Job
 from rlm_agent.models.gguf.policy import GGUFPolicy
 
 
@@ -30,21 +32,36 @@ def test_the_faster_kernel_is_taken_where_exactness_is_given_up(
     engine.close()
 
 
-def test_threads_are_measured_between_small_and_large_files(
+def test_the_fastest_number_of_threads_is_taken_but_for_large_files(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "_cores", lambda: 4)
-    small = Engine(tiny)
-    monkeypatch.setattr(tuning, "_SMALL_FILE", 0)
-    timed = iter([2.0, 1.0, 1.0, 2.0])
+    monkeypatch.setattr(tuning, "_cores", lambda: 6)
+    timed = iter([4.0, 1.0, 2.0, 3.0, 4.0, 3.0, 2.0, 1.0])
     monkeypatch.setattr(tuning, "_seconds", lambda context, copies: next(timed))
-    many, one = Engine(tiny), Engine(tiny)
+    two, six, given = Engine(tiny), Engine(tiny), Engine(tiny, threads=3)
+    assert next(timed, None) is None
     monkeypatch.setattr(tuning, "_LARGE_FILE", 0)
-    large, given = Engine(tiny), Engine(tiny, threads=3)
-    engines = (small, many, one, large, given)
-    assert [engine.settings.threads for engine in engines] == [1, 4, 1, 4, 3]
+    large = Engine(tiny)
+    engines = (two, six, given, large)
+    assert [engine.settings.threads for engine in engines] == [2, 6, 3, 6]
     for engine in engines:
         engine.close()
+
+
+@pytest.mark.parametrize("given", [None, 2])
+def test_only_threads_that_were_not_given_are_taken_back_when_cores_are_busy(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, given: int | None
+) -> None:
+    monkeypatch.setattr(tuning, "_cores", lambda: 2)
+    timed = iter([2.0, 1.0])
+    monkeypatch.setattr(tuning, "_seconds", lambda context, copies: next(timed))
+    used: list[int] = []
+    monkeypatch.setattr(Context, "use_threads", lambda self, threads: used.append(threads))
+    monkeypatch.setattr(pace, "_BEARABLE", -1.0)  # whatever happens is too much
+    engine = Engine(tiny, threads=given)
+    assert engine.complete([Job((5, 6), 4)])[0].tokens
+    assert used == ([1, 2, 2, 1] if given is None else [])
+    engine.close()
 
 
 def test_kernels_are_timed_for_real_and_the_context_is_left_clear(tiny: Path) -> None:

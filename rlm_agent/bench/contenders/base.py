@@ -10,14 +10,14 @@ from rlm_agent.bench.workload import Tokens, Tree
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The model file; threads to compute with; and what has to fit, in tokens.
+    """The model file; threads to compute with, None for the contender to choose; what has to fit, in tokens.
 
     `cells` is the size of all trees together, shared parts counted once, and `longest` that of the longest
     branch.
     """
 
     path: Path
-    threads: int
+    threads: int | None
     cells: int
     longest: int
 

@@ -16,12 +16,14 @@ three conditions, each of which was found by measuring:
 import ctypes
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlm_agent.models.gguf.engine.pace import Pace
 from rlm_agent.models.gguf.engine.radix import Blob, Piece
 from rlm_agent.models.gguf.file import ModelFile, binding
 from rlm_agent.structure.errors import DecodeError
@@ -81,6 +83,7 @@ class Context:
         self._cells = cells
         self.batch = batch
         self._hidden = False
+        self._pace: Pace | None = None
         self._allocate(batch)
         self.clear()
 
@@ -110,6 +113,11 @@ class Context:
     def use_threads(self, threads: int) -> None:
         """Compute with so many threads from now on; no bit depends on it."""
         self._lib.llama_set_n_threads(self.handle, threads, threads)
+
+    def pace(self, threads: int) -> None:
+        """Compute with so many threads from now on, and with one while other processes take the cores."""
+        self.use_threads(threads)
+        self._pace = Pace(threads, self.use_threads) if threads > 1 else None
 
     @property
     def room(self) -> int:
@@ -211,9 +219,8 @@ class Context:
         count = self._fill([*rows, Row(rows[0].token, 0, _SPARE, rows[0].output)] if lone else rows)
         if len(wanted) == 1:
             self._outputs[0 if wanted[0] else 1] = 1
-        code = self._lib.llama_decode(self.handle, self._raw)
-        if code != 0:
-            raise DecodeError(f"llama.cpp gave up on a batch (code {code}); load the model again")
+        with self._pace.batch(count) if self._pace else nullcontext():
+            self._run()
         if lone:
             self._lib.llama_memory_seq_rm(self._memory, _SPARE, -1, -1)
         if not wanted:
@@ -230,6 +237,11 @@ class Context:
     def _array(pointer: Any, rows: int, columns: int) -> NDArray[np.float32]:
         array: NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape=(rows, columns))
         return array
+
+    def _run(self) -> None:
+        if code := self._lib.llama_decode(self.handle, self._raw):
+            raise DecodeError(f"llama.cpp gave up on a batch (code {code}); load the model again")
+        self._lib.llama_synchronize(self.handle)  # on a GPU, computing may still go on
 
     def _fill(self, rows: Sequence[Row]) -> int:
         count: int = len(rows)

@@ -15,13 +15,8 @@ _PROBE_ROWS = 16
 _PROBE_ROUNDS = 3
 _PROBE_PREFIX, _PROBE_COPIES = 16, 31
 _PROBE_LEAST = _PROBE_PREFIX + _PROBE_ROWS * _PROBE_ROUNDS
-_SMALL_FILE = 20_000_000
 _LARGE_FILE = 1_000_000_000
-"""Bytes under which one thread is used, and from which on all are, without a measurement.
-
-Two gain little on a small model, and wait for each other on a busy machine; a large one takes too long to
-measure and gains for sure; its kernel is flash attention, for the same reason.
-"""
+"""Bytes from which on all threads and flash attention are used without a measurement: it takes too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +24,7 @@ class Settings:
     """How a context computes: `flash` attention or the plain kernel, rows a batch, jobs at a time, threads.
 
     `exact` tells whether results are the same to the bit whoever shares a batch. A run's identity holds what
-    decides bits; threads do not.
+    decides bits; threads do not, and are fewer while other processes take the cores.
     """
 
     exact: bool
@@ -47,7 +42,7 @@ class Settings:
 def tuned_context(
     file: ModelFile, *, cells: int, threads: int | None, exact: bool
 ) -> tuple[Context, Settings]:
-    """A context over `cells` cells, and how it was set.
+    """A context over `cells` cells, and how it was set. `threads` that are given are used whatever happens.
 
     Exact is flash attention in small batches, on the CPU. Otherwise both kernels are timed on a tree of short
     branches over a prefix, and the faster one is taken.
@@ -61,9 +56,8 @@ def tuned_context(
         settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, chosen)
     context = _make(file, cells, settings)
     if threads is None:
-        threads = _best_threads(file, context, chosen)
-        context.use_threads(threads)
-        settings = replace(settings, threads=threads)
+        settings = replace(settings, threads=_best_threads(file, context, chosen))
+        context.pace(settings.threads)
     return context, settings
 
 
@@ -78,12 +72,11 @@ def _cores() -> int:
 
 
 def _best_threads(file: ModelFile, context: Context, most: int) -> int:
-    """One or all, whichever decodes a few rows faster just now."""
-    size = file.path.stat().st_size
-    if most == 1 or size < _SMALL_FILE or size >= _LARGE_FILE or context.room < _PROBE_LEAST:
-        return 1 if size < _SMALL_FILE else most
+    """A power of two or all, whichever decodes a few rows faster just now."""
+    if most == 1 or file.path.stat().st_size >= _LARGE_FILE or context.room < _PROBE_LEAST:
+        return most
     seconds = {}
-    for threads in (1, most):
+    for threads in sorted({most, *(1 << n for n in range(most.bit_length()))}):
         context.use_threads(threads)
         seconds[threads] = _seconds(context, 0)
     return min(seconds, key=lambda threads: seconds[threads])

@@ -3,7 +3,6 @@
 A draw depends on its own logits and its own number alone, to the bit, never on who else is in the batch.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -173,21 +172,18 @@ def _pick_block(weights: NDArray[np.float32], totals: Floats, numbers: Floats) -
 
 
 def _pick(weights: Floats, numbers: Floats) -> Picked:
-    """Indices into `weights` [rows, n] by `numbers` [rows]; zeros at a row's end change nothing."""
-    picked = [
-        _pick_one(row, number) for row, number in zip(weights.cumsum(axis=1), numbers.tolist(), strict=True)
-    ]
-    index, rest, width = zip(*picked, strict=True)
-    return np.array(index), np.array(rest), np.array(width)
+    """Indices into `weights` [rows, n] by `numbers` [rows]; zeros at a row's end change nothing.
 
-
-def _pick_one(cumulative: Floats, number: float) -> tuple[int, float, float]:
-    """Row by row, since most batches are small: one search costs less than operations on whole arrays."""
-    total = float(cumulative[-1])
-    target = min(number * total, math.nextafter(total, 0.0))
-    index = min(int(cumulative.searchsorted(target, side="right")), len(cumulative) - 1)
-    before = float(cumulative[index - 1]) if index else 0.0
-    weight = float(cumulative[index]) - before
-    if not weight > 0:  # nothing is possible, or something is no number
-        return index, 0.0, 0.0
-    return index, min(max((target - before) / weight, 0.0), _BELOW_ONE), weight / total
+    Where nothing is possible, or something is no number, rest and width are 0.
+    """
+    cumulative, rows = weights.cumsum(axis=1), np.arange(len(weights))
+    totals = cumulative[:, -1]
+    targets = np.minimum(numbers * totals, np.nextafter(totals, 0.0))
+    index = np.minimum((cumulative <= targets[:, None]).sum(axis=1), weights.shape[1] - 1)
+    chosen = weights[rows, index]
+    rest = (targets - (cumulative[rows, index] - chosen)) / chosen
+    rest, width = np.minimum(np.maximum(rest, 0.0), _BELOW_ONE), chosen / totals
+    impossible = ~(chosen > 0)
+    if impossible.any():
+        rest[impossible] = width[impossible] = 0.0
+    return index, rest, width

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Logits = NDArray[np.float32]
 
 _BLOCK = 64
-_CACHED = 1 << 16  # so many logits at a time stay in a processor's cache
+_CACHED = 1 << 19  # so many logits at a time stay in a processor's cache
 
 
 @dataclass(frozen=True, slots=True)
