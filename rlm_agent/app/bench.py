@@ -41,7 +41,7 @@ def engine(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians are reported.")] = 5,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads of all; else the engine measures, and peers take all cores."),
+        typer.Option(min=1, help="Threads of all contenders; else what each takes by itself."),
     ] = None,
     peer_threads: Annotated[
         int | None,

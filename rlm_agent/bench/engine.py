@@ -19,6 +19,7 @@ from rlm_agent.structure.errors import InputError, MissingExtraError
 
 Workload = Literal["tree", "searches", "busy"]
 SEARCHES = 8
+_ALL_THREADS = "generate, all threads"
 _SERVERS = {"server, 4 slots": 4, "server, 16 slots": 16}
 
 
@@ -26,7 +27,7 @@ _SERVERS = {"server, 4 slots": 4, "server, 16 slots": 16}
 class Plan:
     """What is to be measured; `prompt` in tokens.
 
-    `threads` is None for what the engine measures, `peer_threads` None for the same or else all cores.
+    `threads` is None for what each takes by itself, `peer_threads` None for the same as `threads`.
     """
 
     workload: Workload = "tree"
@@ -54,7 +55,7 @@ def line_up(path: Path, plan: Plan) -> tuple[Line, dict[str, Any]]:
 
     Raises `InputError` for trees that the model's context cannot hold or that are too large.
     """
-    peer_threads = plan.peer_threads or plan.threads or cores()
+    peer_threads = plan.peer_threads or plan.threads
     file = ModelFile(path)
     try:
         trees = _trees(file, plan)
@@ -128,6 +129,8 @@ def _tree(setting: Setting, peer: Setting, trees: list[Tree]) -> Line:
         EngineContender(setting, exact=False, name="engine, not exact"),
         GenerateContender(peer),
     ]
+    if peer.threads is None:
+        contenders.append(GenerateContender(replace(peer, threads=cores()), name=_ALL_THREADS))
     left_out = []
     if find_spec("xllamacpp") is None:
         left_out.append(f"the server is left out: {MissingExtraError('xllamacpp', 'bench')}")
@@ -137,7 +140,11 @@ def _tree(setting: Setting, peer: Setting, trees: list[Tree]) -> Line:
         BareContender(setting),
         BareContender(setting, exact=False, name="bare, not exact"),
     ]
-    others: dict[str, Sequence[str]] = {"generate": ["generate"], "better server": list(_SERVERS)}
+    others: dict[str, Sequence[str]] = {
+        "generate": ["generate"],
+        _ALL_THREADS: [_ALL_THREADS],
+        "better server": list(_SERVERS),
+    }
     told = {
         "engine": {**others, "bare": ["bare"]},
         "engine, not exact": {**others, "bare": ["bare, not exact"]},

@@ -45,7 +45,7 @@ def test_report_holds_all_contenders_ratios_and_settings(
     names = [row["contender"] for row in report["results"]]
     servers = ["server, 4 slots", "server, 16 slots"] if find_spec("xllamacpp") else []
     ours = ["engine", "engine, not exact"]
-    assert names == [*ours, "generate", *servers, "bare", "bare, not exact"]
+    assert names == [*ours, "generate", "generate, all threads", *servers, "bare", "bare, not exact"]
     for row in report["results"]:
         assert 0 < row["min"] <= row["tokens_per_second"] <= row["max"]
         assert len(report["rounds"][row["contender"]]) == 2

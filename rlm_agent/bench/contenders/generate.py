@@ -14,9 +14,9 @@ _UNCUT = {"temp": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 @dataclass(slots=True)
 class GenerateContender:
-    """`Llama.generate` with the library's defaults, but for the threads.
+    """`Llama.generate` with the library's defaults, but for the threads where they are given.
 
-    The library takes half of the cores for single tokens; here it has as many as all others.
+    By itself the library takes half of the cores for single tokens and all of them for batches.
     """
 
     setting: Setting
@@ -30,7 +30,7 @@ class GenerateContender:
         from llama_cpp import Llama
 
         threads = self.setting.threads
-        self.about = f"as it comes, {threads} threads"
+        self.about = "as it comes" if threads is None else f"{threads} threads"
         self._llama = Llama(
             str(self.setting.path),
             n_ctx=self.setting.longest,

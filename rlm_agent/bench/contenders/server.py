@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlm_agent.bench.conditions import cores
 from rlm_agent.bench.contenders.base import Setting
 from rlm_agent.bench.workload import LENGTH, Branch, Tokens, Tree, grow
 from rlm_agent.structure.errors import DecodeError, MissingExtraError
@@ -28,7 +29,8 @@ _REQUEST = {
 class ServerContender:
     """Branches are asked for at once, one thread each, by the handler in the process: no HTTP between.
 
-    All is as it comes but the threads, the number of slots and their size: each holds the longest branch.
+    All is as it comes but the number of slots, their size, so that each holds the longest branch, and the
+    threads: all cores where they are not given, which by itself it does not always take.
     """
 
     setting: Setting
@@ -49,10 +51,11 @@ class ServerContender:
         params.n_parallel = self.slots
         params.n_ctx = self.slots * -(-(setting.longest + 1) // _CELLS) * _CELLS
         params.n_gpu_layers = 0
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = setting.threads
+        threads = setting.threads or cores()
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.verbosity = _QUIET
         params.ui = False
-        self.about = f"{params.n_ctx} cells in {self.slots} slots, in-process, {setting.threads} threads"
+        self.about = f"{params.n_ctx} cells in {self.slots} slots, in-process, {threads} threads"
         self._server = xllamacpp.Server(params)
         # One that is stopped before it has begun to serve hangs for good.
         self._server.handle_completions({"prompt": [0], "max_tokens": 1})

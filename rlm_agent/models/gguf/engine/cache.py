@@ -15,7 +15,7 @@ from rlm_agent.models.gguf.engine.radix import Match, Output, Piece, RadixTree
 Held = tuple[int, Tokens, str | None]
 """A live sequence, the tokens that it holds, and the adapter that computed them."""
 
-_TIDY_AFTER = 256
+_TIDY_AFTER = 512
 """Idle cells, beside as many as are live, that are worth moving."""
 
 
