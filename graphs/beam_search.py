@@ -3,17 +3,15 @@
 Sources: Snell et al., arXiv 2408.03314 (PRM-guided); with its constants n = width · expansions.
 """
 
-from collections.abc import Sequence
-
 from typing_extensions import Unpack
 
+from rlm_agent.graphs.beams import begin, best_answer, leaves, ranking
 from rlm_agent.graphs.common import Common, Model, build
 from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
 from rlm_agent.operators.generate import Plan
 from rlm_agent.operators.prune import beyond_top, close, duplicates
-from rlm_agent.operators.select import Score, best, likelihood, open_leaves, own_value
 from rlm_agent.structure.errors import InputError
-from rlm_agent.structure.thoughts import ThoughtGraph, Writes
+from rlm_agent.structure.thoughts import Writes
 
 
 def create_beam_search(
@@ -29,24 +27,15 @@ def create_beam_search(
     """
     if width < 1 or expansions < 1:
         raise InputError(f"width={width}, expansions={expansions} keep no beam; both must be at least 1")
-    score: Score = own_value if common.get("value") is not None else likelihood
+    score = ranking(common)
 
     def select(search: Search) -> Plan:
-        graph = search.graph
-        beam = [id for id in open_leaves(graph) if id != graph.root]
-        if beam:
-            return [(id, expansions) for id in beam]
-        begun = graph.stats[graph.root]["children"] > 0
-        done = begun and (search.setting.verifier is None or search.run["verified"]) and graph.finals()
-        return [] if done else [(graph.root, width * expansions)]
+        beam = leaves(search.graph)
+        return [(id, expansions) for id in beam] or begin(search, width * expansions)
 
     def prune(search: Search) -> Writes:
         graph, fresh = search.graph, search.run["fresh"]
         merged = close(graph, duplicates(graph, fresh))
         return merged.followed_by(close(graph, beyond_top(graph.updated(merged), fresh, score, width)))
 
-    def answer(graph: ThoughtGraph, ids: Sequence[str]) -> str | None:
-        judged = any(graph.stats[id]["value"] is not None for id in ids)
-        return best(graph, ids, own_value if judged else likelihood)
-
-    return build("beam_search", model, Rules(select=select, prune=prune, answer=answer), common)
+    return build("beam_search", model, Rules(select=select, prune=prune, answer=best_answer), common)

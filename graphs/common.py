@@ -13,7 +13,7 @@ from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.steps import Steps, Verifier
-from rlm_agent.tasks.answers import INSTRUCTION, free_answer
+from rlm_agent.tasks.answers import free_answer
 from rlm_agent.tasks.registry import get_task
 
 Model = str | Path | Policy
@@ -25,12 +25,14 @@ class Common(TypedDict, total=False):
     """The keywords that all strategies share; all are optional.
 
     value: judges unfinished chains: a `Value`, `"head"` (the model's own value head), `"label"` (the model's
-        own word for it), or the path of a `.gguf`; without one, strategies fall back as their docstrings say.
+        own word for it), the path of a `.gguf`, or such a path in the format of a process reward model
+        (`"math_shepherd:PATH"`); without one, strategies fall back as their docstrings say.
     verifier: judges answers, seeing the question and the answer only; a task's name stands for its own.
     steps: how text is cut into steps and checked; a task's name stands for its own.
         A specialist model such as `mini` brings both with it.
     tools, retriever: not taken by any strategy of this version.
-    system_prompt: for general models; the default asks for one step a line and a boxed answer.
+    system_prompt: for general models; the default asks for steps and an answer in the form that `steps` has,
+        by default one step a line and a boxed answer.
     budget: of one question; the default is 4,000 generated tokens.
     seed: decides every draw; without one, it is drawn once and stored with the run.
     checkpointer, store: LangGraph's.
@@ -78,15 +80,16 @@ def build(strategy: str, model: Model, rules: Rules, common: Common, **decoding:
 def _parts(model: Model, common: Common, decoding: dict[str, float]) -> Parts:
     policy = load_policy(model)
     task = policy.task
-    steps, verifier = common.get("steps") or task, common.get("verifier") or task
+    named, verifier = common.get("steps") or task, common.get("verifier") or task
+    steps = get_task(named).steps if isinstance(named, str) else named or Steps(answer=free_answer)
     return Parts(
         policy=policy,
-        steps=get_task(steps).steps if isinstance(steps, str) else steps or Steps(answer=free_answer),
+        steps=steps,
         budget=common.get("budget") or DEFAULT_BUDGET,
         value=load_value(common.get("value"), policy),
         verifier=get_task(verifier).verifier if isinstance(verifier, str) else verifier,
         decoding=_decoding(policy, common, decoding),
-        system_prompt=common.get("system_prompt") or INSTRUCTION,
+        system_prompt=common.get("system_prompt") or steps.instruction,
         seed=common.get("seed"),
         stop_when_verified=common.get("stop_when_verified", True),
     )

@@ -9,12 +9,17 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
 from rlm_agent.graphs.beam_search import create_beam_search
+from rlm_agent.graphs.best_first import create_best_first
 from rlm_agent.graphs.best_of_n import create_best_of_n
 from rlm_agent.graphs.chain import create_chain
 from rlm_agent.graphs.common import Common, Judge, Model
+from rlm_agent.graphs.dvts import create_dvts
 from rlm_agent.graphs.mcts import create_mcts
+from rlm_agent.graphs.particle_filtering import create_particle_filtering
+from rlm_agent.graphs.rest_mcts import create_rest_mcts
 from rlm_agent.graphs.self_consistency import create_self_consistency
 from rlm_agent.graphs.skeleton import Reasoner
+from rlm_agent.graphs.tree_of_thoughts import create_tree_of_thoughts
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import UnknownNameError
 from rlm_agent.structure.steps import Steps, Verifier
@@ -24,7 +29,12 @@ STRATEGIES: dict[str, Callable[..., Reasoner]] = {
     "self_consistency": create_self_consistency,
     "best_of_n": create_best_of_n,
     "beam_search": create_beam_search,
+    "dvts": create_dvts,
+    "particle_filtering": create_particle_filtering,
+    "tree_of_thoughts": create_tree_of_thoughts,
+    "best_first": create_best_first,
     "mcts": create_mcts,
+    "rest_mcts": create_rest_mcts,
 }
 
 

@@ -21,7 +21,7 @@ from rlm_agent.models.drive import Asking, adrive, drive
 from rlm_agent.models.protocols import Caching, Decoding, Policy, Value
 from rlm_agent.operators.evaluate import evaluate
 from rlm_agent.operators.generate import Plan, generate, prefix_of
-from rlm_agent.operators.prune import twin
+from rlm_agent.operators.prune import alike, all_closed
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance, Budget, Usage, add_usage, no_usage
 from rlm_agent.structure.errors import CheckpointError
@@ -222,7 +222,7 @@ class _Nodes:
         best = run["best"] if stopped == "verified" else self.rules.answer(graph, graph.finals())
         answer = None if best is None else graph.thoughts[best].get("answer")
         verified = None if best is None or self.parts.verifier is None else self._accepted(graph, best)
-        steps = [] if best is None else graph.steps(best)
+        steps = [] if best is None else self.parts.steps.granularity.for_answer(graph.steps(best))
         usage: Usage = state["usage"]
         self._release(search, graph, graph.children(graph.root), ended=True)
         _tell(AnswerEvent(event="answer", answer=answer, verified=verified, stopped=stopped, usage=usage))
@@ -245,7 +245,7 @@ class _Nodes:
         policy, setting = self.parts.policy, search.setting
         if not isinstance(policy, Caching):
             return
-        dead = [id for id in ids if ended or graph.stats[twin(graph, id)]["closed"]]
+        dead = [id for id in ids if ended or all_closed(graph, alike(graph, id))]
         parents = [graph.thoughts[id]["parent"] or graph.root for id in dead]
         prefixes = (
             [prefix_of(graph, id, setting) for id in pair] for pair in zip(parents, dead, strict=True)

@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlm_agent.graphs.beam_search import create_beam_search
+    from rlm_agent.graphs.best_first import create_best_first
     from rlm_agent.graphs.best_of_n import create_best_of_n
     from rlm_agent.graphs.chain import create_chain
+    from rlm_agent.graphs.dvts import create_dvts
     from rlm_agent.graphs.mcts import create_mcts
+    from rlm_agent.graphs.particle_filtering import create_particle_filtering
     from rlm_agent.graphs.reasoner import create_reasoner
+    from rlm_agent.graphs.rest_mcts import create_rest_mcts
     from rlm_agent.graphs.self_consistency import create_self_consistency
+    from rlm_agent.graphs.tree_of_thoughts import create_tree_of_thoughts
     from rlm_agent.models.fake import FakePolicy, FakeValue
     from rlm_agent.models.gguf.policy import GGUFPolicy
     from rlm_agent.models.protocols import Completion, Decoding, Policy, Request, Value
     from rlm_agent.structure.budget import Budget, Usage
     from rlm_agent.structure.errors import RlmError
+    from rlm_agent.structure.formats import AnswerEnd, StepFormat
     from rlm_agent.structure.steps import Checked, Steps, Verdict, Verifier
     from rlm_agent.structure.thoughts import Stats, Thought, ThoughtGraph
 
@@ -29,7 +35,12 @@ _HOMES = {
     "create_self_consistency": "graphs.self_consistency",
     "create_best_of_n": "graphs.best_of_n",
     "create_beam_search": "graphs.beam_search",
+    "create_dvts": "graphs.dvts",
+    "create_particle_filtering": "graphs.particle_filtering",
+    "create_tree_of_thoughts": "graphs.tree_of_thoughts",
+    "create_best_first": "graphs.best_first",
     "create_mcts": "graphs.mcts",
+    "create_rest_mcts": "graphs.rest_mcts",
     "FakePolicy": "models.fake",
     "FakeValue": "models.fake",
     "GGUFPolicy": "models.gguf.policy",
@@ -41,6 +52,8 @@ _HOMES = {
     "Budget": "structure.budget",
     "Usage": "structure.budget",
     "RlmError": "structure.errors",
+    "AnswerEnd": "structure.formats",
+    "StepFormat": "structure.formats",
     "Checked": "structure.steps",
     "Steps": "structure.steps",
     "Verdict": "structure.steps",
@@ -51,6 +64,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AnswerEnd",
     "Budget",
     "Checked",
     "Completion",
@@ -62,6 +76,7 @@ __all__ = [
     "Request",
     "RlmError",
     "Stats",
+    "StepFormat",
     "Steps",
     "Thought",
     "ThoughtGraph",
@@ -71,11 +86,16 @@ __all__ = [
     "Verifier",
     "__version__",
     "create_beam_search",
+    "create_best_first",
     "create_best_of_n",
     "create_chain",
+    "create_dvts",
     "create_mcts",
+    "create_particle_filtering",
     "create_reasoner",
+    "create_rest_mcts",
     "create_self_consistency",
+    "create_tree_of_thoughts",
 ]
 
 

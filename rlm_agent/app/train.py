@@ -1,5 +1,7 @@
 """`rlm-agent train`: the recipe that made `mini`, to be run again or on other data."""
 
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -8,10 +10,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rlm_agent.app.stopping import stoppable
-from rlm_agent.structure.errors import MissingExtraError
-from rlm_agent.tasks.registry import read_problems
+from rlm_agent.structure.errors import InputError, MissingExtraError
+from rlm_agent.tasks.registry import TASKS, read_problems
 
-app = typer.Typer(help="Train small policies.", no_args_is_help=True)
+app = typer.Typer(help="Train small policies and value heads.", no_args_is_help=True)
+
+_FRESH = 140
+"""Problems of each validation split; that of Game of 24 has no more."""
+
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 @app.command()
@@ -25,17 +32,14 @@ def sft(
     seed: Annotated[int, typer.Option(help="Decides initial weights, data and their order.")] = 0,
 ) -> None:
     """Train a policy from scratch on worked puzzles and export it to OUT/mini.gguf."""
-    for package in ("torch", "tokenizers", "gguf"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "train")
+    _require("torch", "tokenizers", "gguf")
     from rlm_agent.training.export import export_gguf
     from rlm_agent.training.recipe import train_policy
     from rlm_agent.training.sft import Progress as Step
     from rlm_agent.training.sft import SFTConfig
 
-    excluded = set(read_problems(exclude)) if exclude is not None else set()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    excluded = _excluded(exclude)
+    with Progress(*_COLUMNS) as progress:
         bar = progress.add_task("sft", total=steps)
 
         def report(step: Step) -> None:
@@ -47,3 +51,68 @@ def sft(
             model, tokenizer = train_policy(out, config, excluded=excluded, report=report)
     export_gguf(model, tokenizer, out / "mini.gguf")
     print(out / "mini.gguf")
+
+
+@app.command()
+def value(
+    out: Annotated[Path, typer.Option(help="Folder of the run; run again to go on after a stop.")],
+    model: Annotated[str, typer.Option(help="mini, or the path of a specialist's .gguf file.")] = "mini",
+    task: Annotated[
+        list[str] | None, typer.Option(help="May be given several times; all by default.")
+    ] = None,
+    problems: Annotated[int, typer.Option(min=10, help="Most problems of each training split.")] = 1000,
+    exclude: Annotated[
+        str | None, typer.Option(help="FILE[:FIRST-LAST] of puzzles to keep out beside the held-out splits.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Chains sampled for each problem.")] = 32,
+    seed: Annotated[int, typer.Option(help="Decides problems, chains and initial weights.")] = 0,
+) -> None:
+    """Label states by a model's own rollouts and train a value head on its hidden states.
+
+    It is calibrated on problems of the validation split, which the model has not learned.
+
+    The head is written to OUT/MODEL.value.gguf; beside its model, it is the value "head".
+    """
+    _require("torch", "gguf")
+    from rlm_agent.models.gguf.policy import GGUFPolicy
+    from rlm_agent.models.gguf.values.values import head_file
+    from rlm_agent.models.resolve import load_policy
+    from rlm_agent.training.heads import write_head_file
+    from rlm_agent.training.labels import Labelling, collect
+    from rlm_agent.training.rollouts import Labels
+    from rlm_agent.training.value import Epoch, ValueConfig, calibrated, quality, train_head
+
+    policy, config = load_policy(model), ValueConfig(seed=seed)
+    excluded = _excluded(exclude)
+    if not isinstance(policy, GGUFPolicy):
+        raise InputError(f"{model} does not run in this process; name a .gguf file")
+    path = out / head_file(Path(policy.file.path.name))
+    learned = Labelling(tuple(task or TASKS), problems, samples, seed)
+    with Progress(*_COLUMNS) as progress, stoppable("run the same command again to go on"):
+
+        def labels(labelling: Labelling) -> Labels:
+            bar = progress.add_task(f"labels, {labelling.split}", total=None)
+            folder = out / labelling.split
+            done = partial(progress.update, bar)
+            return collect(folder, policy, labelling, lambda n: done(completed=n), excluded=excluded)
+
+        def report(epoch: Epoch) -> None:
+            progress.update(bar, advance=1, description=f"head, loss {epoch.loss:.4f}")
+
+        known, fresh = labels(learned), labels(replace(learned, split="validation", questions=_FRESH))
+        bar = progress.add_task("head", total=config.members * config.epochs)
+        weights = calibrated(train_head(known, config, report), fresh)
+    write_head_file(path, weights, policy.file.identity)
+    for depth, area in quality(weights, fresh).items():
+        print(f"AUROC on validation problems after {depth} steps: {area:.3f}")
+    print(path)
+
+
+def _excluded(source: str | None) -> set[str]:
+    return set(read_problems(source)) if source is not None else set()
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "train")

@@ -50,6 +50,10 @@ class Request:
     Generation ends at any of `stop` (which is not part of the text), at the model's own end, or after
     `max_tokens`. `seed` alone decides the random draws. `thought` is the id of the thought to be.
 
+    `stop_tokens` are those of `stop` that are texts of special tokens: the token stops as well as its text,
+    and in `prefix` the text stands for the token. `end_tokens` are texts of special tokens that end the whole
+    answer, as the model's own end does. A policy whose model lacks one of them raises `InputError`.
+
     `alternatives` asks for a `Trace` with so many alternatives a token, 0 for one without any. `code`, a
     number in [0, 1), makes n siblings differ: with codes spread evenly they divide the distribution over
     texts among themselves (arithmetic sampling, Vilnis et al., arXiv 2210.15458), and only what the code
@@ -65,6 +69,8 @@ class Request:
     thought: str | None = None
     alternatives: int | None = None
     code: float | None = None
+    stop_tokens: tuple[str, ...] = ()
+    end_tokens: tuple[str, ...] = ()
 
 
 Finish = Literal["stop", "end", "length", "error"]
@@ -120,11 +126,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A probability in [0, 1] that the chain leads, or has led, to a right answer; and its cost."""
+    """A probability in [0, 1] that the chain leads, or has led, to a right answer; and its cost.
+
+    `tokens` were generated for it, in so many `calls`.
+    """
 
     value: float
     prompt_tokens: int = 0
     error: str | None = None
+    tokens: int = 0
+    calls: int = 1
 
 
 @runtime_checkable
@@ -173,4 +184,32 @@ class Value(Protocol):
         """One score a candidate, in order."""
 
     async def ascore(self, candidates: Sequence[Candidate]) -> list[Score]:
+        """The same without blocking the event loop."""
+
+
+@runtime_checkable
+class Writing(Protocol):
+    """A value that writes before it judges, so that a score costs more than one look."""
+
+    @property
+    def most_calls(self) -> int:
+        """How many calls one candidate takes at most."""
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens are generated for one candidate at most."""
+
+
+@runtime_checkable
+class Preference(Protocol):
+    """A model that compares chains of steps, two at a time."""
+
+    @property
+    def identity(self) -> str:
+        """What decides its output beside the pair; stored with a run."""
+
+    def prefer(self, pairs: Sequence[tuple[Candidate, Candidate]]) -> list[Score]:
+        """The probability that the first of a pair is better than the second; one score a pair, in order."""
+
+    async def aprefer(self, pairs: Sequence[tuple[Candidate, Candidate]]) -> list[Score]:
         """The same without blocking the event loop."""

@@ -1,6 +1,7 @@
 """A model is named by one string everywhere: `mini`, a path to a `.gguf`, or it is an object already."""
 
 import os
+import re
 import threading
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 EMBEDDED = {"mini": "weights/mini.gguf"}
 """Models that ship with the package, and where their files lie in it."""
+
+_FORMAT = re.compile(r"(\w{2,}):(?!//)(.+)", re.DOTALL)
+"""The name of a format before a path; a single letter is a drive."""
 
 _loaded: dict[tuple[Path, int, int], Policy] = {}
 _lock = threading.Lock()
@@ -38,8 +42,9 @@ def load_value(value: str | Path | Value | None, policy: Policy) -> Value | None
 
     `"head"` is the policy's own value head, `"label"` the probability that the policy, asked, calls a chain
     right. The path of a `.gguf` is a file of a head for the policy, or a model of its own: judged by its head
-    where it has one, else by its label. Raises what `load_policy` raises, and `InputError` for a policy that
-    does not run in this process.
+    where it has one, else by its label. `"math_shepherd:PATH"` is a process reward model in a format of its
+    own, one of `values/formats.py`. Raises what `load_policy` raises, and `InputError` for a policy that does
+    not run in this process.
     """
     if value is None:
         return None
@@ -57,14 +62,29 @@ def load_value(value: str | Path | Value | None, policy: Policy) -> Value | None
         return HeadValue(_local(policy, name))
     if name == "label":
         return LabelValue(_local(policy, name))
+    if (named := _FORMAT.fullmatch(name)) is not None:
+        return _reward_model(*named.groups())
     if not name.endswith(".gguf") or "://" in name:
-        raise UnknownNameError(f"there is no value {name!r}; use 'head', 'label' or the path of a .gguf file")
+        raise UnknownNameError(
+            f"there is no value {name!r}; use 'head', 'label', the path of a .gguf file, or such a path "
+            "behind the name of a format as in 'math_shepherd:PATH'"
+        )
     head = ValueHead.read(_path(name))
     if head is not None and head.model is not None:
         return HeadValue(_local(policy, name), head)
     judge = _local(load_policy(name), name)
     found = head or own_head(judge.file)
     return LabelValue(judge) if found is None else HeadValue(judge, found)
+
+
+def _reward_model(format: str, path: str) -> Value:
+    from rlm_agent.models.gguf.values.formats import FORMATS, PRMValue
+
+    if format not in FORMATS:
+        raise UnknownNameError(
+            f"there is no format {format!r} of a process reward model; use {', '.join(FORMATS)}"
+        )
+    return PRMValue(_local(load_policy(path), path), FORMATS[format])
 
 
 def _local(policy: Policy, value: str) -> "GGUFPolicy":

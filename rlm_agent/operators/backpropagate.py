@@ -6,19 +6,26 @@ from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
 
 def backpropagate(
-    graph: ThoughtGraph, leaf: str, value: float, *, gamma: float = 1.0, learning_rate: float = 0.5
+    graph: ThoughtGraph,
+    leaf: str,
+    value: float,
+    *,
+    gamma: float = 1.0,
+    learning_rate: float = 0.5,
+    smoothing: int = 1,
 ) -> Writes:
     """Count a visit and update q along the whole path from a leaf to the root, root included.
 
     The leaf's q becomes `value`, in [-1, 1]. Above it, x1's Algorithm 1 (arXiv 2501.11223):
-    q ← (1 − lr) · q + lr · γ · Σ (N_c + 1) q_c / Σ (N_c + 1) over the children c that were visited.
-    Deviation: x1 prints N_c, which divides 0 by 0 at the first expansion of children born at 0.
+    q ← (1 − lr) · q + lr · γ · Σ (N_c + s) q_c / Σ (N_c + s) over the children c that were visited, where
+    s is `smoothing`. Deviation: x1 prints N_c, which divides 0 by 0 at the first expansion of children born
+    at 0, unless those that nobody visited are left out.
     """
     path = graph.path(leaf)
     stats = {leaf: Stats({**graph.stats[leaf], "visits": graph.stats[leaf]["visits"] + 1, "q": value})}
     for id in reversed(path[:-1]):
         before = graph.stats[id]
-        target = gamma * _mean_over_children(graph, id, stats)
+        target = gamma * _mean_over_children(graph, id, stats, smoothing)
         q = (1 - learning_rate) * before["q"] + learning_rate * target
         stats[id] = Stats({**before, "visits": before["visits"] + 1, "q": q})
     return Writes({}, stats)
@@ -37,8 +44,16 @@ def backpropagate_all(
     return writes
 
 
-def _mean_over_children(graph: ThoughtGraph, id: str, fresh: dict[str, Stats]) -> float:
+def expected_value(graph: ThoughtGraph, id: str) -> float:
+    """In [0, 1]: what was backed up to a thought, or its own value before; ½ where that is unknown."""
+    stats = graph.stats[id]
+    if stats["visits"]:
+        return (stats["q"] + 1) / 2
+    return 0.5 if stats["value"] is None else stats["value"]
+
+
+def _mean_over_children(graph: ThoughtGraph, id: str, fresh: dict[str, Stats], smoothing: int) -> float:
     children = [fresh.get(child, graph.stats[child]) for child in graph.children(id)]
     visited = [child for child in children if child["visits"]]
-    weight = sum(child["visits"] + 1 for child in visited)
-    return sum((child["visits"] + 1) * child["q"] for child in visited) / weight
+    weight = sum(child["visits"] + smoothing for child in visited)
+    return sum((child["visits"] + smoothing) * child["q"] for child in visited) / weight

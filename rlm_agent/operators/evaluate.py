@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from rlm_agent.models.drive import Asking, ask_value
-from rlm_agent.models.protocols import Candidate
+from rlm_agent.models.protocols import Candidate, Value, Writing
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance, no_usage
 from rlm_agent.structure.errors import InputError, UnknownNameError
@@ -25,22 +25,31 @@ def evaluate(
 
     A failed thought is worth 0. A final one is worth 1 or 0 where there is a verifier, which sees the
     question and the answer only. What is left goes to the value model in one batch, as far as the calls
-    and the seconds allow (scoring writes no token and no thought); without a value model it keeps None.
+    and the seconds allow, and the tokens where it writes; without a value model it keeps None.
     """
     values = {id: value for id in ids if (value := _judged(graph, id, setting)) is not None}
     usage = no_usage()
     if setting.value is not None and min(allowance.calls, allowance.seconds) > 0:
-        asked = [id for id in ids if id not in values]
-        asked = asked[: int(min(len(asked), allowance.calls))]
+        asked = [id for id in ids if id not in values and graph.stats[id]["value"] is None]
+        asked = asked[: _affordable(setting.value, allowance, len(asked))]
         candidates = [_candidate(graph, id, setting) for id in asked]
         scores = yield from ask_value(setting.value, candidates)
-        for id, score in zip(asked, scores, strict=True):
+        for id, score in zip(asked, scores, strict=False):  # a value model may fall short
             usage["prompt_tokens"] += score.prompt_tokens
-            usage["model_calls"] += 1
-            if score.error is None:
+            usage["completion_tokens"] += score.tokens
+            usage["model_calls"] += score.calls
+            if score.error is None and not math.isnan(score.value):
                 values[id] = min(1.0, max(0.0, score.value))
     stats = {id: Stats({**graph.stats[id], "value": value}) for id, value in values.items()}
     return Outcome(Writes({}, stats), list(values), usage)
+
+
+def _affordable(value: Value, allowance: Allowance, wanted: int) -> int:
+    """How many candidates can be scored whatever the scores will cost."""
+    if isinstance(value, Writing):
+        wanted = int(min(wanted, allowance.tokens / value.most_tokens))
+        return int(min(wanted, allowance.calls / value.most_calls))
+    return int(min(wanted, allowance.calls))
 
 
 def aggregate_scores(scores: Sequence[float], how: str) -> float:

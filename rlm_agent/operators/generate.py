@@ -10,6 +10,7 @@ from rlm_agent.operators.prune import close, duplicates, twin
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance, Usage, add_usage, no_usage
 from rlm_agent.structure.ids import child_id, derive_seed
+from rlm_agent.structure.steps import Steps
 from rlm_agent.structure.thoughts import Kind, Thought, ThoughtGraph, Writes, fresh_stats
 
 Plan = Sequence[tuple[str, int]]
@@ -27,7 +28,7 @@ def generate(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allow
     with its reason and harms no sibling.
     """
     wanted = sum(count for _, count in plan)
-    fitting, max_tokens = allowance.samples(wanted, setting.steps.max_tokens)
+    fitting, max_tokens = allowance.samples(wanted, setting.steps.longest)
     places = _places(graph, plan)[:fitting]
     requests = [_request(graph, place, setting, max_tokens) for place in places]
     started = time.monotonic()
@@ -77,13 +78,13 @@ def generate_to_end(
 def read(graph: ThoughtGraph, place: Place, completion: Completion, setting: Setting) -> Thought:
     """The thought that a completion amounts to at its place in the graph."""
     parent, index = place
-    kind, extra = _judge(graph, parent, completion, setting)
+    text, kind, extra = _judge(graph, parent, completion, setting.steps)
     thought = Thought(
         parent=parent,
         index=index,
         depth=graph.thoughts[parent]["depth"] + 1,
         kind=kind,
-        text=completion.text,
+        text=text,
         tokens=completion.tokens,
         logprob=round(completion.logprob, 6),
     )
@@ -93,28 +94,39 @@ def read(graph: ThoughtGraph, place: Place, completion: Completion, setting: Set
 
 def prefix_of(graph: ThoughtGraph, id: str, setting: Setting) -> str:
     """The assistant's turn down to a thought, as the policy is asked to continue it."""
-    return "".join(f"{step}{setting.steps.delimiter}" for step in graph.steps(id))
+    delimiter = setting.steps.granularity.delimiter
+    return "".join(f"{step}{delimiter}" for step in graph.steps(id))
 
 
 def _judge(
-    graph: ThoughtGraph, parent: str, completion: Completion, setting: Setting
-) -> tuple[Kind, dict[str, str]]:
-    """Step, final or failed, and what is to be noted with it."""
+    graph: ThoughtGraph, parent: str, completion: Completion, steps: Steps
+) -> tuple[str, Kind, dict[str, str]]:
+    """The step's text; step, final or failed; and what is to be noted with it."""
     if completion.finish == "error":
-        return "failed", {"reason": completion.error or "the model gave no reply"}
-    if completion.finish == "length":
-        return "failed", {"reason": f"cut off after {completion.tokens} tokens"}
-    steps, noted, final = setting.steps, {}, completion.finish == "end"
+        return completion.text, "failed", {"reason": completion.error or "the model gave no reply"}
+    before = graph.steps(parent) if steps.answer_end.in_text else ()
+    text, ending = steps.cut(before, completion.text, completion.finish, completion.tokens)
+    if ending == "length":
+        return text, "failed", {"reason": f"cut off after {completion.tokens} tokens"}
+    return text, *_judge_step(graph, parent, text, steps, final=ending == "end")
+
+
+def _judge_step(
+    graph: ThoughtGraph, parent: str, text: str, steps: Steps, *, final: bool
+) -> tuple[Kind, dict[str, str]]:
+    """What a step that has come to its end amounts to."""
+    noted = {}
     if steps.check is not None:
-        checked = steps.check(graph.question, graph.thoughts[parent].get("state"), completion.text)
+        checked = steps.check(graph.question, graph.thoughts[parent].get("state"), text)
         if checked.reason is not None:
             return "failed", {"reason": checked.reason}
         noted = {"state": checked.state} if checked.state is not None else {}
         final = final or checked.final
-    elif not final and not completion.text.strip():
+    elif not final and steps.granularity.is_empty(text):
         return "failed", {"reason": "an empty step"}
     if final:
-        answer = steps.answer(graph.question, [*graph.steps(parent), completion.text])
+        chain = steps.granularity.for_answer([*graph.steps(parent), text])
+        answer = steps.answer(graph.question, chain)
         if answer is None:
             return "failed", {**noted, "reason": "ended without an answer"}
         return "final", {**noted, "answer": answer}
@@ -134,14 +146,18 @@ def _places(graph: ThoughtGraph, plan: Plan) -> list[Place]:
 
 
 def _request(graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: int) -> Request:
+    unit, end = setting.steps.granularity, setting.steps.answer_end
+    stop = (unit.delimiter,) if unit.delimiter else ()
     return Request(
         messages=setting.messages,
         prefix=prefix_of(graph, place[0], setting),
         max_tokens=max_tokens,
         seed=derive_seed(setting.seed, child_id(*place)),
-        stop=(setting.steps.delimiter,),
+        stop=stop,
         decoding=setting.decoding,
         thought=child_id(*place),
+        stop_tokens=stop if unit.token else (),
+        end_tokens=(end.token,) if end.token else (),
     )
 
 

@@ -3,6 +3,7 @@
 A pruned thought stays in the graph, closed: nothing is forgotten, and it can be looked at.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rlm_agent.operators.select import Score, top
@@ -14,24 +15,45 @@ def close(graph: ThoughtGraph, ids: Sequence[str]) -> Writes:
     return Writes({}, {id: Stats({**graph.stats[id], "closed": True}) for id in ids})
 
 
-def twin(graph: ThoughtGraph, id: str) -> str:
-    """The first-born sibling that says the same as a thought, or the thought itself.
+def alike(graph: ThoughtGraph, id: str) -> list[str]:
+    """A thought and its siblings that say the same, in the order of their birth.
 
     Siblings say the same when their states are equal, or, without states, their texts.
     """
     thought = graph.thoughts[id]
     if thought["parent"] is None or thought["kind"] == "failed":
-        return id
-    for sibling in graph.children(thought["parent"])[: thought["index"]]:
-        other = graph.thoughts[sibling]
-        if other["kind"] == thought["kind"] and _meaning(other) == _meaning(thought):
-            return sibling
-    return id
+        return [id]
+    mine = (thought["kind"], _meaning(thought))
+    siblings = ((sibling, graph.thoughts[sibling]) for sibling in graph.children(thought["parent"]))
+    return [sibling for sibling, other in siblings if (other["kind"], _meaning(other)) == mine]
+
+
+def twin(graph: ThoughtGraph, id: str) -> str:
+    """The first-born sibling that says the same as a thought, or the thought itself."""
+    return alike(graph, id)[0]
 
 
 def duplicates(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that have an elder sibling which says the same."""
     return [id for id in ids if twin(graph, id) != id]
+
+
+def known_states(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
+    """Those of `ids` whose state another thought anywhere has, or an earlier one of them; failed ones aside.
+
+    Equal states are interchangeable, whichever way led there; thoughts without a state are their own.
+    """
+    fresh = set(ids)
+    seen = {graph.thoughts[id].get("state") for id in graph.walk() if id not in fresh}
+    known = []
+    for id in ids:
+        state = graph.thoughts[id].get("state")
+        if state is None or graph.thoughts[id]["kind"] == "failed":
+            continue
+        if state in seen:
+            known.append(id)
+        seen.add(state)
+    return known
 
 
 def beyond_top(graph: ThoughtGraph, ids: Sequence[str], score: Score, count: int) -> list[str]:
@@ -50,6 +72,18 @@ def repeats(graph: ThoughtGraph, id: str) -> int:
     """How many children of a thought brought nothing new: failed, or said what an elder sibling said."""
     kept = [child for child in graph.children(id) if graph.thoughts[child]["kind"] != "failed"]
     return graph.stats[id]["children"] - len({_meaning(graph.thoughts[child]) for child in kept})
+
+
+def novelty(graph: ThoughtGraph, id: str) -> float:
+    """The chance that the next child of a thought brings something new, 1 before the first.
+
+    (f + 1) / (n + 1) for n children, of which f say what none of the others says: Good's estimate of the
+    unseen (Biometrika 40, 1953), smoothed. A failed child says nothing.
+    """
+    kept = [child for child in graph.children(id) if graph.thoughts[child]["kind"] != "failed"]
+    said = Counter(_meaning(graph.thoughts[child]) for child in kept)
+    singles = sum(count == 1 for count in said.values())
+    return (singles + 1) / (graph.stats[id]["children"] + 1)
 
 
 def exhausted(

@@ -9,6 +9,9 @@ from rlm_agent.structure.thoughts import Stats, ThoughtGraph
 Score = Callable[[ThoughtGraph, str], float]
 """How good a thought is; larger is better."""
 
+Scores = Callable[[ThoughtGraph, str, Sequence[str]], Sequence[float]]
+"""How good each of some children of a thought is, in the light of the thought itself."""
+
 
 def top(graph: ThoughtGraph, ids: Sequence[str], score: Score, count: int) -> list[str]:
     """The `count` ids with the highest scores, best first; ties keep their order."""
@@ -82,13 +85,19 @@ def puct(parent: Stats, child: Stats, prior: float, *, c1: float = 1.25, c2: flo
     return q + math.sqrt(parent["visits"]) / (1 + child["visits"]) * exploration * prior
 
 
-def descend(
-    graph: ThoughtGraph,
-    *,
-    wants_children: Callable[[ThoughtGraph, str], bool],
-    priors: Callable[[ThoughtGraph, Sequence[str]], list[float]],
-    c1: float,
-    c2: float,
+def uct(value: float, parent: int, visits: int, *, c: float, unvisited: float = 1.0) -> float:
+    """The score of a child of a value, visited so many times under a parent visited so many times.
+
+    value + c · √(ln N_parent / N_child), as ReST-MCTS* has it (arXiv 2406.03816; its authors' code has
+    2 ln N_parent). For a child without visits that is no number: it is value + `unvisited`, 1 in their code.
+    """
+    if not visits:
+        return value + unvisited
+    return value + c * math.sqrt(math.log(max(1, parent)) / visits)
+
+
+def follow(
+    graph: ThoughtGraph, wants_children: Callable[[ThoughtGraph, str], bool], scores: Scores
 ) -> str | None:
     """From the root along the best-scored open child to a thought that wants children; None if all is closed.
 
@@ -99,10 +108,26 @@ def descend(
         children = [child for child in graph.children(id) if not graph.stats[child]["closed"]]
         if not children:
             return None
+        found = scores(graph, id, children)
+        id = children[found.index(max(found))]
+    return None if graph.stats[id]["closed"] else id
+
+
+def descend(
+    graph: ThoughtGraph,
+    *,
+    wants_children: Callable[[ThoughtGraph, str], bool],
+    priors: Callable[[ThoughtGraph, Sequence[str]], list[float]],
+    c1: float,
+    c2: float,
+) -> str | None:
+    """`follow` by `puct`, with the priors of the open children."""
+
+    def scores(graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:
         stats = graph.stats
-        scores = [
+        return [
             puct(stats[id], stats[child], prior, c1=c1, c2=c2)
             for child, prior in zip(children, priors(graph, children), strict=True)
         ]
-        id = children[scores.index(max(scores))]
-    return None if graph.stats[id]["closed"] else id
+
+    return follow(graph, wants_children, scores)

@@ -1,10 +1,11 @@
 """What a step is, when it is legal, what answer a chain of steps gives, and whether that is right."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from rlm_agent.structure.errors import ProblemError
+from rlm_agent.structure.errors import InputError, ProblemError
+from rlm_agent.structure.formats import MODEL_END, AnswerEnd, Ending, StepFormat, delimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,11 @@ def last_step(question: str, steps: Sequence[str]) -> str | None:
 class Steps:
     """How a question is read, how a policy's text is cut into steps, and what those amount to.
 
-    `read` brings a question to its canonical text or raises `ProblemError`. `delimiter` ends a step and the
-    model's end-of-generation token ends the answer; `max_tokens` bounds one step, `max_steps` the depth of
-    a chain.
+    `read` brings a question to its canonical text or raises `ProblemError`. A step ends as `format` says, or,
+    without one, at `delimiter`; an answer ends with the model's end-of-generation token, and as `answer_end`
+    says (`structure/formats.py` has both). `max_tokens` bounds one step, which under `WHOLE` is the whole
+    solution, and `max_steps` the depth of a chain; a format of n tokens a step overrules `max_tokens`.
+    `granularity` is the format in force. Raises `InputError` for an empty delimiter, or one beside a format.
     """
 
     delimiter: str = "\n"
@@ -73,3 +76,37 @@ class Steps:
     read: Callable[[str], str] = read_any
     check: StepChecker | None = None
     answer: Answerer = last_step
+    format: StepFormat | None = None
+    answer_end: AnswerEnd = MODEL_END
+    granularity: StepFormat = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.delimiter != "\n":
+            raise InputError(f"the delimiter {self.delimiter!r} stands beside a format; give one of them")
+        object.__setattr__(self, "granularity", self.format or delimited(self.delimiter))
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that one step may take."""
+        return self.granularity.count or self.max_tokens
+
+    @property
+    def instruction(self) -> str:
+        """How a general model is asked to write its steps and its answer."""
+        return f"{self.granularity.instruction} {self.answer_end.instruction}"
+
+    def cut(self, before: Sequence[str], text: str, ending: Ending, tokens: int) -> tuple[str, Ending]:
+        """The step in what was generated after the steps `before`, and whether it ends a step or the answer.
+
+        `tokens` is how many were generated; "length" for a step that was cut off.
+        """
+        unit = self.granularity
+        text, ending = unit.cut(text, ending, tokens)
+        if self.answer_end.in_text:
+            gap = "\n" if unit.token else unit.delimiter  # a special token ends a line, too
+            earlier = "".join(f"{step}{gap}" for step in before)
+            rest = {"stop": gap, "end": "\n", "length": ""}[ending]
+            end = self.answer_end.find(f"{earlier}{text}{rest}", len(earlier))
+            if end is not None:
+                return text[: end - len(earlier)], "end"
+        return text, "end" if unit.whole and ending == "stop" else ending

@@ -44,7 +44,8 @@ class Stats(TypedDict):
 
     `visits` counts the backups through the thought and `q` is their mean return in [-1, 1]; `value` is
     its own evaluation in [0, 1], None before one; `children` counts those generated so far; `closed`
-    means that it is not to be selected again (pruned, finished or exhausted).
+    means that it is not to be selected again (pruned, finished or exhausted). `particles`, of a population
+    only, counts the particles that stand at the thought.
     """
 
     visits: int
@@ -52,6 +53,7 @@ class Stats(TypedDict):
     value: float | None
     children: int
     closed: bool
+    particles: NotRequired[int]
 
 
 def fresh_stats(thought: Thought) -> Stats:

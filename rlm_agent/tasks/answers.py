@@ -4,11 +4,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-INSTRUCTION = (
-    "Reason step by step, one short step a line. When you are done, give the answer on a line of its own as "
-    "\\boxed{answer}."
-)
-"""The system prompt for a general model under the default steps."""
+from rlm_agent.structure.formats import marked_line, marker
+from rlm_agent.structure.steps import Answerer
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(-?\d+)\}|(\d))")
@@ -39,6 +36,17 @@ def free_answer(question: str, steps: Sequence[str]) -> str | None:
     """The answer of a general model's chain: what it boxed last, else the last number it wrote."""
     text = "\n".join(steps)
     return boxed(text) or last_number(text)
+
+
+def marked_answer(text: str) -> Answerer:
+    """Reads what follows a marker in the last line that begins with it; see `structure.formats.marker`."""
+    line = marked_line(marker(text).marker)
+
+    def answer(question: str, steps: Sequence[str]) -> str | None:
+        found = line.findall("\n".join((*steps, "")))
+        return found[-1].strip() if found else None
+
+    return answer
 
 
 def normalise(answer: str) -> str:

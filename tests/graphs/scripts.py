@@ -42,9 +42,30 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "self_consistency": ("self_consistency", {"n": 7, "parallel": 3}),
     "best_of_n": ("best_of_n", {"n": 6, "parallel": None, "aggregation": "min", "weighted": True}),
     "beam_search": ("beam_search", {"width": 2, "expansions": 2}),
+    "dvts": ("dvts", {"n": 4, "width": 2}),
+    "particle_filtering": (
+        "particle_filtering",
+        {"particles": 4, "resample_finished": True, "resampling_temperature": 1.0},
+    ),
+    "tot_bfs": (
+        "tree_of_thoughts",
+        {"search": "bfs", "proposals": 3, "breadth": 2, "threshold": None, "rounds": None},
+    ),
+    "tot_dfs": (
+        "tree_of_thoughts",
+        {"search": "dfs", "proposals": 3, "breadth": 2, "threshold": None, "rounds": None},
+    ),
+    "best_first": ("best_first", {"parallel": 2, "trust": 2.0, "hope": 0.3}),
+    "rest_mcts": (
+        "rest_mcts",
+        {"branching": 3, "c": 0.7, "rollout": 3, "alpha": 0.5, "threshold": 0.9, "simulations": None},
+    ),
     "mcts": ("mcts", MCTS),
     "x1": ("mcts", X1),
 }
+
+NEED_VALUES = ("particle_filtering", "best_first")
+"""The cases that have no way without a value model."""
 
 STEPS = Steps(max_tokens=6, max_steps=4)
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from rlm_agent import Budget, FakePolicy, create_reasoner
+from rlm_agent import Budget, FakePolicy, FakeValue, create_reasoner
 from rlm_agent.graphs.reasoner import STRATEGIES, get_strategy, parameters_of
 from rlm_agent.structure.errors import InputError, UnknownNameError
-from tests.graphs.scripts import CASES, accepts, ask, grown, reason, thread, wander
+from tests.graphs.scripts import CASES, accepts, ask, grown, guess, reason, thread, wander
 
 
 def test_every_strategy_is_among_the_cases_of_these_tests() -> None:
@@ -42,7 +42,7 @@ def test_names_that_do_not_exist_are_refused_with_those_that_do(
 @pytest.mark.parametrize("name", ["tools", "retriever"])
 def test_tools_and_retrievers_are_refused_while_no_strategy_takes_them(strategy: str, name: str) -> None:
     with pytest.raises(InputError, match=f"the strategy '{strategy}' takes no {name} in this version"):
-        get_strategy(strategy)(FakePolicy(wander), **{name: ["search"]})
+        get_strategy(strategy)(FakePolicy(wander), value=FakeValue(guess), **{name: ["search"]})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, create_mcts
 from rlm_agent.structure.errors import CheckpointError
-from tests.graphs.scripts import CASES, FOUND, X1, ask, found, guess, reason, thread, wander
+from tests.graphs.scripts import CASES, FOUND, NEED_VALUES, X1, ask, found, guess, reason, thread, wander
 
 EMPTY: dict[str, Any] = {"messages": []}
 """The input that goes on with the search of the last question."""
@@ -131,7 +131,8 @@ def test_going_on_leaves_the_thoughts_of_before_as_they_were(case: str, first: i
 
 
 def test_going_on_with_nothing_left_to_spend_changes_nothing(case: str) -> None:
-    reasoner = reason(case, checkpointer=InMemorySaver(), budget=Budget(nodes=5), value=None)
+    own = {} if case in NEED_VALUES else {"value": None}
+    reasoner = reason(case, checkpointer=InMemorySaver(), budget=Budget(nodes=5), **own)
     reasoner.invoke(ask(), thread())
     before = reasoner.get_state(thread()).values
     reasoner.invoke(EMPTY, thread())

@@ -1,21 +1,26 @@
 """Tiny random models. Their weights are in single precision, where the slightest change of order shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 
+from rlm_agent.models.gguf.policy import GGUFPolicy
 from rlm_agent.models.gguf.values.mlp import HeadWeights
 from rlm_agent.training.decoder import Decoder, DecoderConfig
 from rlm_agent.training.export import Identity, export_gguf
+from rlm_agent.training.heads import weights_of
 from rlm_agent.training.tokenizer import SPECIAL_TOKENS
 
 GENERAL = Identity(name="tiny", description="Random weights.", task=None, temperature=1.0, min_p=0.0)
 MakeModel = Callable[..., Path]
 MakeDecoder = Callable[..., Decoder]
+WIDTH = 64
+"""Of the tiny models' hidden states."""
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +45,7 @@ def make_decoder(tokenizer: Tokenizer) -> MakeDecoder:
     """The tiny model that `make_model` writes, in torch, with a context of so many tokens."""
 
     def make(*, context: int = 256) -> Decoder:
-        sizes = {"width": 64, "layers": 2, "heads": 2, "feed_forward": 96, "context": context}
+        sizes = {"width": WIDTH, "layers": 2, "heads": 2, "feed_forward": 96, "context": context}
         model = Decoder(DecoderConfig(vocabulary=tokenizer.get_vocab_size(), **sizes))
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -73,3 +78,33 @@ def make_model(
 def tiny(make_model: MakeModel) -> Path:
     """A tiny general model with a context of 256 tokens."""
     return make_model()
+
+
+@pytest.fixture(scope="module")
+def nets() -> list[nn.Sequential]:
+    """Three value heads for the tiny models, in torch."""
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(WIDTH, 16), nn.SiLU(), nn.Linear(16, 1)) for _ in range(3)]
+    for weights in (parameter for net in nets for parameter in net.parameters()):
+        nn.init.normal_(weights, std=0.3)  # as sure of themselves as trained ones
+    return nets
+
+
+@pytest.fixture(scope="module")
+def weights(nets: list[nn.Sequential]) -> HeadWeights:
+    """An ensemble of these three."""
+    return weights_of([net.state_dict() for net in nets])
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel, weights: HeadWeights) -> Path:
+    """A tiny model with an ensemble of three in its file."""
+    return make_model(head=weights)
+
+
+@pytest.fixture(scope="module")
+def policy(model: Path) -> Iterator[GGUFPolicy]:
+    """This model, loaded."""
+    policy = GGUFPolicy(model)
+    yield policy
+    policy.close()

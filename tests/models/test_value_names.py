@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
 
 from rlm_agent.models.fake import FakePolicy, FakeValue
@@ -16,28 +15,7 @@ from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.structure.errors import InputError, ModelFileError, UnknownNameError
 from rlm_agent.training.heads import weights_of, write_head_file
 from tests.models.chains import candidates
-from tests.models.conftest import MakeModel
-
-WIDTH = 64
-
-
-@pytest.fixture(scope="module")
-def weights() -> HeadWeights:
-    torch.manual_seed(0)
-    return weights_of([nn.Sequential(nn.Linear(WIDTH, 1)).state_dict()])
-
-
-@pytest.fixture(scope="module")
-def model(make_model: MakeModel, weights: HeadWeights) -> Path:
-    """A tiny model with a head in its file."""
-    return make_model(head=weights)
-
-
-@pytest.fixture(scope="module")
-def policy(model: Path) -> Iterator[GGUFPolicy]:
-    policy = GGUFPolicy(model)
-    yield policy
-    policy.close()
+from tests.models.conftest import WIDTH, MakeModel
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch import nn
 from rlm_agent.graphs.reasoner import create_reasoner
 from rlm_agent.models.gguf.policy import GGUFPolicy
 from rlm_agent.models.gguf.values.labels import Labels
-from rlm_agent.models.gguf.values.mlp import HeadWeights
 from rlm_agent.models.gguf.values.values import HeadValue, LabelValue
 from rlm_agent.models.protocols import Candidate, Message, Request
 from rlm_agent.models.resolve import load_value
@@ -22,41 +20,12 @@ from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.steps import Steps
 from rlm_agent.training.decoder import Decoder
-from rlm_agent.training.heads import weights_of
 from rlm_agent.training.tokenizer import encode
 from tests.models.chains import candidate, candidates
-from tests.models.conftest import MakeDecoder, MakeModel
+from tests.models.conftest import MakeDecoder
 
 BOS, EOS = 1, 2
-WIDTH = 64
 LABELS = Labels("+", "-", "{question}: {steps} =>", "<{step}>")
-
-
-@pytest.fixture(scope="module")
-def nets() -> list[nn.Sequential]:
-    torch.manual_seed(0)
-    nets = [nn.Sequential(nn.Linear(WIDTH, 16), nn.SiLU(), nn.Linear(16, 1)) for _ in range(3)]
-    for weights in (parameter for net in nets for parameter in net.parameters()):
-        nn.init.normal_(weights, std=0.3)  # as sure of themselves as trained ones
-    return nets
-
-
-@pytest.fixture(scope="module")
-def weights(nets: list[nn.Sequential]) -> HeadWeights:
-    return weights_of([net.state_dict() for net in nets])
-
-
-@pytest.fixture(scope="module")
-def model(make_model: MakeModel, weights: HeadWeights) -> Path:
-    """A tiny model with an ensemble of three in its file."""
-    return make_model(head=weights)
-
-
-@pytest.fixture(scope="module")
-def policy(model: Path) -> Iterator[GGUFPolicy]:
-    policy = GGUFPolicy(model)
-    yield policy
-    policy.close()
 
 
 def hidden(decoder: Decoder, ids: list[int]) -> torch.Tensor:

@@ -14,9 +14,11 @@ from rlm_agent.models.protocols import Message
 from rlm_agent.operators.generate import Plan, generate, generate_to_end, rollout
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance
+from rlm_agent.structure.formats import BOXED, EOIS, WHOLE, end_token, marker, pattern, tokens
 from rlm_agent.structure.ids import child_id
 from rlm_agent.structure.steps import Checked
 from rlm_agent.structure.thoughts import Thought, ThoughtGraph
+from rlm_agent.tasks.answers import free_answer
 from tests.structure.trees import graft, grown, plant
 
 MESSAGES = (Message(role="user", content="q"),)
@@ -247,3 +249,92 @@ def test_a_rollout_begins_no_call_after_its_seconds(monkeypatch: pytest.MonkeyPa
     outcome = drive(rollout(*started(plant()), s, Allowance(seconds=5)))
     assert len(asked(s)) == 3
     assert outcome.usage["seconds"] == 6.0
+
+
+def test_a_block_of_tokens_is_a_step_and_not_cut_off() -> None:
+    graph, begun = graft(plant(), plant().root, "so 4 2 ")
+    s = setting(always(("a b c d e", 0.0), ("the end", 0.0, True)), format=tokens(3), answer=free_answer)
+    outcome = drive(generate(graph, [(begun, 2)], s, Allowance()))
+    block, final = (outcome.writes.thoughts[id] for id in outcome.outputs)
+    assert (block["kind"], block["text"], block["tokens"]) == ("step", "a b c", 3)
+    assert (final["kind"], final["answer"]) == ("final", "2")
+    request = asked(s)[0]
+    assert (request.prefix, request.stop, request.max_tokens) == ("so 4 2 ", (), 3)
+
+
+def test_a_block_that_the_allowance_shortens_is_cut_off() -> None:
+    s = setting(always(("a b c d e", 0.0)), format=tokens(3))
+    (short,) = born(s, 2, allowance=Allowance(tokens=2))
+    assert (short["kind"], short["reason"]) == ("failed", "cut off after 2 tokens")
+
+
+def test_a_pattern_cuts_a_step_whose_tokens_count_in_full() -> None:
+    s = setting(
+        always(("a. b c", -1.0), ("a b c", 0.0), ("a b c d e f", 0.0), (". a", 0.0), ("a.", 0.0, True)),
+        format=pattern(r"\. ?|,"),
+    )
+    cut, endless, cut_off, short, final = born(s, 5)
+    assert (cut["kind"], cut["text"], cut["tokens"], cut["logprob"]) == ("step", "a. ", 4, -1.0)
+    assert (endless["kind"], endless["text"]) == ("step", "a b c")
+    assert (cut_off["kind"], cut_off["reason"]) == ("failed", "cut off after 5 tokens")
+    assert (short["kind"], short["text"]) == ("step", ". ")
+    assert (final["kind"], final["answer"]) == ("final", "a.")
+    assert all(request.stop == () and request.max_tokens == 5 for request in asked(s))
+
+
+def test_a_pattern_that_cuts_off_nothing_but_white_space_leaves_an_empty_step() -> None:
+    (empty,) = born(setting(always((" \n a", 0.0)), format=pattern(r"\n")))
+    assert (empty["kind"], empty["reason"]) == ("failed", "an empty step")
+
+
+def test_steps_between_special_tokens_name_them_to_the_policy() -> None:
+    graph, begun = graft(plant(), plant().root, "a\nb")
+    s = setting(always(("x", 0.0)), format=EOIS, answer_end=end_token("</answer>"))
+    drive(generate(graph, [(begun, 1)], s, Allowance()))
+    (request,) = asked(s)
+    assert request.prefix == "a\nb<eois>"
+    assert request.stop == request.stop_tokens == ("<eois>",)
+    assert request.end_tokens == ("</answer>",)
+
+
+def test_by_default_the_policy_is_told_of_no_special_token() -> None:
+    s = setting(always(("x", 0.0)))
+    born(s)
+    (request,) = asked(s)
+    assert (request.stop, request.stop_tokens, request.end_tokens) == (("\n",), (), ())
+
+
+def test_a_whole_solution_ends_its_chain() -> None:
+    s = setting(always(("1\n2", 0.0, True), ("a b c d e f", 0.0), ("3", 0.0)), format=WHOLE)
+    right, cut_off, stopped = born(s, 3)
+    assert (right["kind"], right["text"], right["answer"]) == ("final", "1\n2", "2")
+    assert (cut_off["kind"], cut_off["reason"]) == ("failed", "cut off after 5 tokens")
+    assert (stopped["kind"], stopped["answer"]) == ("final", "3")
+
+
+def test_a_box_ends_the_answer_before_the_model_does_and_what_follows_is_dropped() -> None:
+    graph, begun = graft(plant(), plant().root, "\\boxed{1")
+    s = setting(
+        always(("2} or so", 0.0), ("2} a b c d e", 0.0), ("2", 0.0), ("3", 0.0, True)),
+        format=tokens(3),
+        answer_end=BOXED,
+        answer=free_answer,
+    )
+    outcome = drive(generate(graph, [(begun, 4)], s, Allowance()))
+    ended, long, step, final = (outcome.writes.thoughts[id] for id in outcome.outputs)
+    assert (ended["kind"], ended["text"], ended["answer"], ended["tokens"]) == ("final", "2}", "12", 3)
+    assert (long["kind"], long["text"], long["answer"]) == ("final", "2}", "12")
+    assert step["kind"] == "step"
+    assert (final["kind"], final["answer"]) == ("final", "13")
+
+
+def test_a_marked_line_ends_the_answer_and_a_marker_in_the_middle_does_not() -> None:
+    s = setting(always(("#### 42", 0.0), ("so #### 42", 0.0)), answer_end=marker("####"))
+    final, step = born(s, 2)
+    assert (final["kind"], final["answer"]) == ("final", "#### 42")
+    assert step["kind"] == "step"
+
+
+def test_a_checker_sees_the_step_as_it_was_cut() -> None:
+    (step,) = born(setting(always(("7. and on", 0.0)), format=pattern(r"(?=\.)"), check=count_down))
+    assert (step["kind"], step["text"], step["state"]) == ("step", "7", "7")

@@ -99,14 +99,14 @@ class ModelFile:
             raise ModelFileError(f"{self.path} cannot tokenize {text[:40]!r}; its vocabulary is damaged")
         return list(tokens[:count])
 
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; none for a control token."""
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes that a token stands for; none for a control token, unless `special` spells it out."""
         lib = binding()
         buffer = ctypes.create_string_buffer(64)
-        count = lib.llama_token_to_piece(self.vocabulary, token, buffer, len(buffer), 0, False)
+        count = lib.llama_token_to_piece(self.vocabulary, token, buffer, len(buffer), 0, special)
         if count < 0:
             buffer = ctypes.create_string_buffer(-count)
-            count = lib.llama_token_to_piece(self.vocabulary, token, buffer, len(buffer), 0, False)
+            count = lib.llama_token_to_piece(self.vocabulary, token, buffer, len(buffer), 0, special)
         return buffer.raw[:count]
 
     def special(self, kind: str) -> str:

@@ -1,13 +1,16 @@
 """A GGUF model as a policy: conversations in, texts out, over an engine."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rlm_agent.models.gguf.chat import ChatTemplate
 from rlm_agent.models.gguf.engine.engine import Engine
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
+from rlm_agent.models.gguf.file import binding
 from rlm_agent.models.protocols import Completion, Decoding, Message, Request
-from rlm_agent.structure.errors import PromptTooLongError
+from rlm_agent.structure.errors import InputError, PromptTooLongError
 
 
 class GGUFPolicy:
@@ -40,6 +43,7 @@ class GGUFPolicy:
         self.identity = f"gguf:{self.file.identity}:{self.engine.settings.identity}{named}"
         self.task = self.file.metadata.get("rlm.task")
         self.decoding = _recommended(self.file.metadata)
+        self._named: dict[str, int] = {}
 
     def close(self) -> None:
         """Free the model; the policy cannot be used afterwards."""
@@ -49,61 +53,105 @@ class GGUFPolicy:
         """One completion a request, in order.
 
         Raises `PromptTooLongError` where the messages of a request leave no room for an answer; a request
-        whose prefix has outgrown the context comes back as an error, its siblings unharmed.
+        whose prefix has outgrown the context comes back as an error, its siblings unharmed. Raises
+        `InputError` for a special token that the model lacks.
         """
         jobs = [self._job(request) for request in requests]
-        return [_completion(*pair) for pair in zip(jobs, self.engine.complete(jobs), strict=True)]
+        results = self.engine.complete(jobs)
+        return [self._completion(*pair) for pair in zip(requests, results, strict=True)]
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
         """See `generate`; the event loop stays free."""
         jobs = [self._job(request) for request in requests]
-        return [_completion(*pair) for pair in zip(jobs, await self.engine.acomplete(jobs), strict=True)]
+        results = await self.engine.acomplete(jobs)
+        return [self._completion(*pair) for pair in zip(requests, results, strict=True)]
 
     def release(self, messages: Sequence[Message], dead: Sequence[tuple[str, str]]) -> None:
         """See `Caching`; the cells of these branches are given back between two batches."""
         start = self._template.tokens(messages)
+        named = tuple(self._named)
         for parent, prefix in dead:
-            tokens = (*start, *self.file.tokenize(prefix))
-            self.engine.release(tokens, len(start) + len(self.file.tokenize(parent)), self.adapter)
+            tokens = (*start, *self._tokenize(prefix, named))
+            self.engine.release(tokens, len(start) + len(self._tokenize(parent, named)), self.adapter)
 
-    def prompt(self, messages: Sequence[Message], prefix: str) -> Tokens:
-        """The tokens of a conversation and of the assistant's turn as far as it has come."""
+    def prompt(self, messages: Sequence[Message], prefix: str, special: Collection[str] = ()) -> Tokens:
+        """The tokens of a conversation and of the assistant's turn as far as it has come.
+
+        In `prefix`, a text that is among `special` stands for the token of that text.
+        """
         start = self._template.tokens(messages)
         if len(start) >= self.engine.longest:
             raise PromptTooLongError(
                 f"the prompt has {len(start)} tokens and the model's context {self.engine.longest}; "
                 "shorten the question or load the model with a larger context"
             )
-        return (*start, *self.file.tokenize(prefix))
+        return (*start, *self._tokenize(prefix, special))
+
+    def _tokenize(self, text: str, special: Collection[str]) -> list[int]:
+        if not special:
+            return self.file.tokenize(text)
+        parts = re.split(f"({'|'.join(map(re.escape, sorted(special, key=len, reverse=True)))})", text)
+        return [
+            token
+            for position, part in enumerate(parts)
+            for token in ([self._token(part)] if position % 2 else self.file.tokenize(part))
+        ]
+
+    def _token(self, text: str) -> int:
+        """The token of the vocabulary that has this very text; `InputError` where there is none."""
+        if text not in self._named:
+            tokens = self.file.tokenize(text, special=True)
+            texts = [binding().llama_vocab_get_text(self.file.vocabulary, token) for token in tokens]
+            if texts != [text.encode()]:
+                raise InputError(
+                    f"{self.file.path} has no token {text!r}; take a model whose vocabulary has it, or end "
+                    "steps with plain text by Steps(delimiter=...)"
+                )
+            self._named[text] = tokens[0]
+        return self._named[text]
 
     def _job(self, request: Request) -> Job:
         return Job(
-            prompt=self.prompt(request.messages, request.prefix),
+            prompt=self.prompt(request.messages, request.prefix, request.stop_tokens),
             max_tokens=request.max_tokens,
             seed=request.seed,
-            decoding=request.decoding,
-            stops=tuple(stop.encode() for stop in request.stop),
+            decoding=self._stopping(request),
+            stops=tuple(stop.encode() for stop in (*request.stop, *request.end_tokens)),
             alternatives=request.alternatives,
             code=request.code,
             adapter=self.adapter,
         )
 
+    def _stopping(self, request: Request) -> Decoding:
+        """The request's decoding, which also stops at its special tokens: their pieces are empty."""
+        for text in request.stop_tokens:
+            if self.file.ends(self._token(text)):
+                raise InputError(
+                    f"{text!r} ends all that {self.file.path} writes, not a step; name another token"
+                )
+        tokens = tuple(self._token(text) for text in (*request.stop_tokens, *request.end_tokens))
+        own = request.decoding
+        return replace(own, stop_tokens=(*own.stop_tokens, *tokens)) if tokens else own
 
-def _completion(job: Job, result: Result) -> Completion:
-    text = result.text
-    if result.finish == "stop":
-        ends = [end for stop in job.stops if (end := text.find(stop)) >= 0]
-        text = text[: min(ends, default=len(text))]
-    return Completion(
-        text=text.decode(errors="replace"),
-        tokens=len(result.tokens),
-        logprob=result.logprob,
-        finish=result.finish,
-        prompt_tokens=result.computed,
-        cached_tokens=result.cached,
-        error=result.error,
-        trace=result.trace,
-    )
+    def _completion(self, request: Request, result: Result) -> Completion:
+        text, finish = result.text, result.finish
+        if finish == "stop":
+            stops = (*request.stop, *request.end_tokens)
+            found = [(at, stop) for stop in stops if (at := text.find(stop.encode())) >= 0]
+            end, stop = min(found, default=(len(text), ""))
+            text = text[:end]
+            last = [self._token(token) for token in request.end_tokens]
+            finish = "end" if stop in request.end_tokens or result.tokens[-1] in last else finish
+        return Completion(
+            text=text.decode(errors="replace"),
+            tokens=len(result.tokens),
+            logprob=result.logprob,
+            finish=finish,
+            prompt_tokens=result.computed,
+            cached_tokens=result.cached,
+            error=result.error,
+            trace=result.trace,
+        )
 
 
 def _recommended(metadata: dict[str, str]) -> Decoding:

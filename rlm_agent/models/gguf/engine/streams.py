@@ -121,7 +121,8 @@ class Stream:
             self._code = rest if self._width > _FINEST else None
         if self.grammar is not None:
             self.grammar.accept(token)
-        piece = pieces[token]
+        spells = self.grammar is not None and not pieces.ends(token)
+        piece = pieces.spelled(token) if spells else pieces[token]
         self.text += piece
         self.finish = self._ended(token, len(piece), pieces)
 

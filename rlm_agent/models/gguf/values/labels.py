@@ -1,13 +1,10 @@
 """How a general model is asked for a judgement: a pattern, and the two labels that it may answer with."""
 
 import hashlib
-import re
 from dataclasses import astuple, dataclass
 
+from rlm_agent.models.patterns import fill, question_of, require_places
 from rlm_agent.models.protocols import Candidate, Message
-from rlm_agent.structure.errors import InputError
-
-_PLACES = re.compile(r"\{(question|steps|step)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +22,8 @@ class Labels:
     step: str = "{step}"
 
     def __post_init__(self) -> None:
-        for pattern, place in ((self.ask, "{steps}"), (self.step, "{step}")):
-            if place not in pattern:
-                raise InputError(f"the pattern {pattern!r} leaves the chain out; write {place} in it")
+        require_places(self.ask, "steps")
+        require_places(self.step, "step")
 
     @property
     def identity(self) -> str:
@@ -36,9 +32,8 @@ class Labels:
 
     def messages(self, candidate: Candidate) -> tuple[Message, ...]:
         """The question put to the judge."""
-        said = [m["content"] for m in candidate.messages if m["role"] != "system"]
-        steps = "\n".join(_fill(self.step, step=step) for step in candidate.steps)
-        text = _fill(self.ask, question="\n\n".join(said), steps=steps)
+        steps = "\n".join(fill(self.step, step=step) for step in candidate.steps)
+        text = fill(self.ask, question=question_of(candidate.messages), steps=steps)
         return (Message(role="user", content=text),)
 
 
@@ -49,8 +44,3 @@ YES_NO = Labels(
     "Is this solution right as far as it goes, and does it lead to the right answer? Reply Yes or No only.",
 )
 """For an instruct model that was not trained as a judge."""
-
-
-def _fill(pattern: str, **texts: str) -> str:
-    """Put texts into their places, in one pass: what stands in a text is not a place."""
-    return _PLACES.sub(lambda place: texts.get(place[1], place[0]), pattern)

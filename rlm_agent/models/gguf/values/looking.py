@@ -7,8 +7,9 @@ from typing import Protocol
 
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
 from rlm_agent.models.gguf.file import ModelFile
+from rlm_agent.models.gguf.values.readings import Reading
 from rlm_agent.models.protocols import Candidate, Message, Score
-from rlm_agent.structure.errors import PromptTooLongError
+from rlm_agent.structure.errors import InputError
 
 _NO_NUMBER = "the model computes values that are no numbers"
 
@@ -47,11 +48,12 @@ class LocalPolicy(Protocol):
 
 
 class Looking(ABC):
-    """Scores candidates by one look after a prompt each; a candidate that fails harms no other."""
+    """Scores candidates by one reading after a prompt each; a candidate that fails harms no other."""
 
-    def __init__(self, policy: LocalPolicy, identity: str) -> None:
+    def __init__(self, policy: LocalPolicy, reading: Reading, identity: str) -> None:
         self.policy = policy
-        self.identity = identity
+        self.reading = reading
+        self.identity = f"{policy.identity}:{identity}"
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """One score a candidate, in order."""
@@ -68,9 +70,9 @@ class Looking(ABC):
     def _job(self, candidate: Candidate) -> Job | Score:
         try:
             prompt = self._prompt(candidate)
-        except PromptTooLongError as error:
+        except InputError as error:
             return Score(0.0, error=str(error))
-        return Job(prompt, max_tokens=0, hidden=self._hidden, adapter=self.policy.adapter)
+        return Job(prompt, max_tokens=0, hidden=self.reading.hidden, adapter=self.policy.adapter)
 
     def _scores(self, jobs: Sequence[Job | Score], results: Iterator[Result]) -> list[Score]:
         return [job if isinstance(job, Score) else self._read(next(results)) for job in jobs]
@@ -78,18 +80,11 @@ class Looking(ABC):
     def _read(self, result: Result) -> Score:
         if result.error is not None:
             return Score(0.0, result.computed, result.error)
-        value = self._value(result)
+        value = self.reading(result)
         if not math.isfinite(value):
             return Score(0.0, result.computed, _NO_NUMBER)
         return Score(value, result.computed)
 
-    _hidden: bool
-    """Whether the hidden state is needed."""
-
     @abstractmethod
     def _prompt(self, candidate: Candidate) -> Tokens:
-        """The tokens after which to look."""
-
-    @abstractmethod
-    def _value(self, result: Result) -> float:
-        """The value of what stands there; it may be no number."""
+        """The tokens after which to look; `InputError` for a candidate that has no such place."""

@@ -68,6 +68,19 @@ def forward(member: Sequence[tuple[Vector, NDArray[np.float32]]], activation: st
     return _sigmoid(np.einsum("oi,i->o", last[0], row) + last[1])
 
 
+def positive_class(weights: HeadWeights) -> HeadWeights:
+    """A head of two classes under a softmax as one of one output under a sigmoid: the second's probability.
+
+    Raises `ValueError` for a head that has not two outputs.
+    """
+    if weights.outputs != 2:
+        raise ValueError(f"a head of {weights.outputs} outputs is none of two classes; give it two")
+    members = []
+    for *inner, (weight, bias) in weights.members:
+        members.append((*inner, (weight[1:] - weight[:1], bias[1:] - bias[:1])))
+    return HeadWeights(tuple(members), weights.activation)
+
+
 def _member_fault(member: tuple[Layer, ...]) -> str | None:
     if not 1 <= len(member) <= MOST_LAYERS:
         return f"{len(member)} layers, not 1 to {MOST_LAYERS},"

@@ -4,18 +4,16 @@ Both look at what stands after a prompt and generate nothing. Where the judge is
 already holds the chain but for the last token, so that a score costs hardly more than that token.
 """
 
-import math
 from pathlib import Path
 
-import numpy as np
-
-from rlm_agent.models.gguf.engine.jobs import Result, Tokens
+from rlm_agent.models.gguf.engine.jobs import Tokens
 from rlm_agent.models.gguf.file import ModelFile, binding
 from rlm_agent.models.gguf.values.heads import ValueHead
 from rlm_agent.models.gguf.values.labels import YES_NO, Labels
 from rlm_agent.models.gguf.values.looking import LocalPolicy, Looking
+from rlm_agent.models.gguf.values.readings import HeadReading, LabelReading
 from rlm_agent.models.protocols import Candidate
-from rlm_agent.structure.errors import InputError, ModelFileError
+from rlm_agent.structure.errors import ModelFileError
 
 
 class HeadValue(Looking):
@@ -26,19 +24,11 @@ class HeadValue(Looking):
     none, in the file of `head_file`. Raises `ModelFileError` where there is none, or one that does not fit.
     """
 
-    _hidden = True
-
     def __init__(self, policy: LocalPolicy, head: ValueHead | None = None) -> None:
-        found = head or own_head(policy.file)
-        if found is None:
-            raise ModelFileError(
-                f"{policy.file.path} has no value head; give a .gguf file that has one, or the value 'label'"
-            )
-        _require_fitting(found, policy.file)
-        self.head = found
+        self.head = fitting_head(policy.file, head)
         self._delimiter = policy.file.metadata.get("rlm.step.delimiter", "\n")
         self._end = _end_token(policy.file)
-        super().__init__(policy, f"{policy.identity}:head={found.identity}")
+        super().__init__(policy, HeadReading(self.head), f"head={self.head.identity}")
 
     def _prompt(self, candidate: Candidate) -> Tokens:
         ended = candidate.final and self._end is not None
@@ -48,11 +38,6 @@ class HeadValue(Looking):
         tokens = self.policy.prompt(candidate.messages, text)
         return (*tokens, self._end) if ended and self._end is not None else tokens
 
-    def _value(self, result: Result) -> float:
-        if result.hidden is None or not np.isfinite(result.hidden).all():
-            return math.nan
-        return float(self.head.apply(result.hidden[None])[0])
-
 
 class LabelValue(Looking):
     """P(good) / (P(good) + P(bad)) of the labels' first tokens, as the judge's answer to a question.
@@ -60,25 +45,13 @@ class LabelValue(Looking):
     Raises `InputError` for labels that begin with the same token, or are empty.
     """
 
-    _hidden = False
-
     def __init__(self, policy: LocalPolicy, labels: Labels = YES_NO) -> None:
         self.labels = labels
-        self._good, self._bad = (_first_token(policy.file, label) for label in (labels.good, labels.bad))
-        if self._good == self._bad:
-            raise InputError(
-                f"the labels {labels.good!r} and {labels.bad!r} begin with the same token; choose others"
-            )
-        super().__init__(policy, f"{policy.identity}:label={labels.identity}")
+        reading = LabelReading.of(policy.file, labels.good, labels.bad)
+        super().__init__(policy, reading, f"label={labels.identity}")
 
     def _prompt(self, candidate: Candidate) -> Tokens:
         return self.policy.prompt(self.labels.messages(candidate), "")
-
-    def _value(self, result: Result) -> float:
-        if result.logits is None:
-            return math.nan
-        lead = float(result.logits[self._good]) - float(result.logits[self._bad])
-        return 0.5 * (1 + math.tanh(0.5 * lead))
 
 
 def head_file(path: Path) -> Path:
@@ -90,6 +63,17 @@ def own_head(file: ModelFile) -> ValueHead | None:
     """The head in a model's file or in the file beside it; None where neither has one."""
     head, beside = ValueHead.read(file.path), head_file(file.path)
     return ValueHead.read(beside) if head is None and beside.exists() else head
+
+
+def fitting_head(file: ModelFile, head: ValueHead | None = None) -> ValueHead:
+    """The head, or else the model's own; `ModelFileError` where there is none, or one that does not fit."""
+    found = head or own_head(file)
+    if found is None:
+        raise ModelFileError(
+            f"{file.path} has no value head; give a .gguf file that has one, or the value 'label'"
+        )
+    _require_fitting(found, file)
+    return found
 
 
 def _require_fitting(head: ValueHead, file: ModelFile) -> None:
@@ -110,10 +94,3 @@ def _end_token(file: ModelFile) -> int | None:
     lib = binding()
     tokens = (lib.llama_vocab_eot(file.vocabulary), lib.llama_vocab_eos(file.vocabulary))
     return next((int(token) for token in tokens if token >= 0), None)
-
-
-def _first_token(file: ModelFile, label: str) -> int:
-    tokens = file.tokenize(label)
-    if not tokens:
-        raise InputError("a label is empty; give both of them a text")
-    return tokens[0]

@@ -1,0 +1,42 @@
+"""What beam search, DVTS and particle filtering share: a few open leaves, carried on together, begun anew."""
+
+from collections.abc import Sequence
+
+from rlm_agent.graphs.common import Common
+from rlm_agent.graphs.skeleton import Search
+from rlm_agent.operators.generate import Plan
+from rlm_agent.operators.select import Score, best, likelihood, open_leaves, own_value
+from rlm_agent.structure.thoughts import ThoughtGraph
+
+
+def leaves(graph: ThoughtGraph) -> list[str]:
+    """The unfinished chains that have been begun, by their last steps."""
+    return [id for id in open_leaves(graph) if id != graph.root]
+
+
+def begin(search: Search, count: int) -> Plan:
+    """Sample `count` first steps: at the start, and anew where all chains have ended without a result.
+
+    A result is an answer, and, where there is a verifier, one that it accepts.
+    """
+    graph = search.graph
+    begun = graph.stats[graph.root]["children"] > 0
+    done = begun and (search.setting.verifier is None or search.run["verified"]) and graph.finals()
+    return [] if done else [(graph.root, count)]
+
+
+def hopeless(search: Search, id: str) -> bool:
+    """Whether a thought neither is nor leads to a result: it has failed, or the verifier rejects it."""
+    kind, value = search.graph.thoughts[id]["kind"], search.graph.stats[id]["value"]
+    return kind == "failed" or (kind == "final" and search.setting.verifier is not None and not value)
+
+
+def ranking(common: Common) -> Score:
+    """By a chain's last value, or, without a value model, by the likelihood of the whole chain."""
+    return own_value if common.get("value") is not None else likelihood
+
+
+def best_answer(graph: ThoughtGraph, ids: Sequence[str]) -> str | None:
+    """The finished chain of the highest value, or, where nobody has judged any, the likeliest."""
+    judged = any(graph.stats[id]["value"] is not None for id in ids)
+    return best(graph, ids, own_value if judged else likelihood)
