@@ -57,7 +57,7 @@ def create_best_first(
     def prune(search: Search) -> Writes:
         return close(search.graph, known_states(search.graph, search.run["fresh"]))
 
-    return build("best_first", model, Rules(select=select, prune=prune, answer=best), common)
+    return build("best_first", model, Rules(select=select, prune=prune, answer=best, distinct=True), common)
 
 
 def promises(graph: ThoughtGraph, trust: float, hope: float) -> dict[str, float]:

@@ -56,7 +56,7 @@ class Rules:
     `select` plans which thoughts get how many children (an empty plan ends the search), `expand` generates
     them, `prune` and `backpropagate` write statistics after evaluation and are no nodes of the graph where
     they are None, `answer` picks among the thoughts that ended a chain, and `rounds` bounds the passes
-    through the loop.
+    through the loop. With `distinct`, siblings differ as far as the policy can see to it.
     """
 
     select: Callable[[Search], Plan]
@@ -65,6 +65,7 @@ class Rules:
     prune: Callable[[Search], Writes] | None = None
     backpropagate: Callable[[Search], Writes] | None = None
     rounds: int | None = None
+    distinct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +280,7 @@ class _Nodes:
             decoding=parts.decoding,
             value=parts.value,
             verifier=parts.verifier,
+            distinct=self.rules.distinct,
         )
         return Search(graph, run, setting, parts.budget.left(state["usage"]))
 

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 from rlm_agent.models.protocols import Candidate, Completion, Decoding, Request, Score
 
@@ -17,9 +18,9 @@ class FakePolicy:
     """A policy that draws from a script.
 
     The script's replies are weighted by the exponential of their log-probability, and the draw depends on
-    the request's seed alone; `cycle=True` takes them in turn instead, whatever their weight. A token is a
-    word, and the end mark is one more. `requests` holds what was asked. `fails` maps a call's number, from
-    0, to an error that this call alone comes back with.
+    the request's code, or else its seed, alone; `cycle=True` takes them in turn instead, whatever their
+    weight. A token is a word, and the end mark is one more. `requests` holds what was asked. `fails` maps a
+    call's number, from 0, to an error that this call alone comes back with.
     """
 
     identity = "fake"
@@ -57,29 +58,32 @@ class FakePolicy:
             return Completion("", 0, 0.0, "error", error=self._fails[number])
         question = request.messages[-1]["content"]
         replies = self._script(question, request.prefix)
-        text, logprob, *end = replies[self._pick(request, replies)]
+        index, interval = self._pick(request, replies)
+        text, logprob, *end = replies[index]
         words = text.split()
         prompt = len(question.split()) + len(request.prefix.split())
         if len(words) + 1 > request.max_tokens:
             cut = " ".join(words[: request.max_tokens])
-            return Completion(cut, request.max_tokens, logprob, "length", prompt_tokens=prompt)
-        finish = "end" if end and end[0] else "stop"
-        return Completion(text, len(words) + 1, logprob, finish, prompt_tokens=prompt)  # type: ignore[arg-type]
+            spent, finish = request.max_tokens, "length"
+        else:
+            cut, spent, finish = text, len(words) + 1, "end" if end and end[0] else "stop"
+        return Completion(cut, spent, logprob, finish, prompt_tokens=prompt, interval=interval)  # type: ignore[arg-type]
 
-    def _pick(self, request: Request, replies: Sequence[Reply]) -> int:
+    def _pick(self, request: Request, replies: Sequence[Reply]) -> tuple[int, tuple[float, float] | None]:
+        """The place of a reply, and its interval where a code chose it."""
         if self._cycle:
             turn = self._turns.get(request.prefix, 0)
             self._turns[request.prefix] = turn + 1
-            return turn % len(replies)
+            return turn % len(replies), None
         if request.decoding.temperature == 0:
-            return max(range(len(replies)), key=lambda index: replies[index][1])
+            return max(range(len(replies)), key=lambda index: replies[index][1]), None
         weights = [math.exp(reply[1]) for reply in replies]
-        point = request.seed / 2**63 * math.fsum(weights)
-        for index, weight in enumerate(weights):
-            point -= weight
-            if point < 0:
-                return index
-        return len(replies) - 1
+        total = math.fsum(weights)
+        point = (request.seed / 2**63 if request.code is None else request.code) * total
+        ends = list(accumulate(weights))
+        index = next((index for index, end in enumerate(ends) if point < end), len(replies) - 1)
+        interval = ((ends[index] - weights[index]) / total, weights[index] / total)
+        return index, None if request.code is None else interval
 
 
 class FakeValue:

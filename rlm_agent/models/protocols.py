@@ -99,7 +99,9 @@ class Completion:
 
     `tokens` counts generated tokens with the one that ended it; `logprob` is the natural logarithm of
     their joint probability at temperature 1. Prompt tokens are those computed for this request and those
-    taken from a cache; the first of several requests with one prompt pays for all.
+    taken from a cache; the first of several requests with one prompt pays for all. `interval` is
+    where a text lies among all texts in [0, 1): its beginning, and its length, which is its probability as it
+    was drawn. Any code within it would have brought the same text; None where the request had no code.
     """
 
     text: str
@@ -110,6 +112,7 @@ class Completion:
     cached_tokens: int = 0
     error: str | None = None
     trace: Trace | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rlm_agent.models.drive import Asking, ask_policy
 from rlm_agent.models.protocols import Completion, Request
+from rlm_agent.operators.distinct import fresh_code
 from rlm_agent.operators.prune import close, duplicates, twin
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance, Usage, add_usage, no_usage
@@ -88,6 +89,8 @@ def read(graph: ThoughtGraph, place: Place, completion: Completion, setting: Set
         tokens=completion.tokens,
         logprob=round(completion.logprob, 6),
     )
+    if completion.interval is not None:
+        thought["interval"] = list(completion.interval)
     thought.update(extra)  # type: ignore[typeddict-item]
     return thought
 
@@ -158,6 +161,7 @@ def _request(graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: in
         thought=child_id(*place),
         stop_tokens=stop if unit.token else (),
         end_tokens=(end.token,) if end.token else (),
+        code=fresh_code(graph, place, setting.seed) if setting.distinct else None,
     )
 
 

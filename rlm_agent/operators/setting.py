@@ -12,7 +12,8 @@ from rlm_agent.structure.thoughts import Writes
 class Setting:
     """The models, rules and conversation of one search.
 
-    `messages` is the conversation that the policy continues; `seed` decides every random draw.
+    `messages` is the conversation that the policy continues; `seed` decides every random draw. With
+    `distinct`, no thought is sampled that says word for word what an elder sibling says.
     """
 
     policy: Policy
@@ -22,6 +23,7 @@ class Setting:
     decoding: Decoding = field(default_factory=Decoding)
     value: Value | None = None
     verifier: Verifier | None = None
+    distinct: bool = False
 
 
 @dataclass(frozen=True, slots=True)

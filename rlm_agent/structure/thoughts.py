@@ -24,6 +24,8 @@ class Thought(TypedDict):
     their joint probability under the policy at temperature 1. `state` is the checker's canonical state
     after the step, `answer` the answer of a final thought, `reason` why a failed one was refused.
     `parents` names further parents, known at birth, of an aggregate; its id derives from `parent`.
+    `interval` is the beginning and the length of the text's place among all that the policy may write here,
+    in [0, 1): see `operators.distinct`.
     """
 
     parent: str | None
@@ -37,6 +39,7 @@ class Thought(TypedDict):
     answer: NotRequired[str]
     reason: NotRequired[str]
     parents: NotRequired[list[str]]
+    interval: NotRequired[list[float]]
 
 
 class Stats(TypedDict):

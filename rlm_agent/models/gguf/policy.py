@@ -151,6 +151,7 @@ class GGUFPolicy:
             cached_tokens=result.cached,
             error=result.error,
             trace=result.trace,
+            interval=result.interval,
         )
 
 

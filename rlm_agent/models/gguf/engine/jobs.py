@@ -38,7 +38,7 @@ class Result:
     `computed` and `cached` divide the tokens of the prompt; `tokens` are those generated, with the one that
     ended it, `text` their bytes. `logits` [vocabulary] and `hidden` [width], in single precision, stand after
     the prompt's last token: the first for a job of no tokens, the second where it was asked for. A job that
-    failed has `error`, and `finish` says so.
+    failed has `error`, and `finish` says so. `interval`, of a job with a code, is that of `Completion`.
     """
 
     tokens: Tokens = ()
@@ -51,3 +51,4 @@ class Result:
     logits: NDArray[np.float32] | None = None
     hidden: NDArray[np.float32] | None = None
     error: str | None = None
+    interval: tuple[float, float] | None = None

@@ -50,6 +50,7 @@ class Stream:
     _numbers: Floats = field(init=False)
     _spares: Floats | None = field(default=None, init=False)
     _code: float | None = field(init=False)
+    _low: float = field(default=0.0, init=False)
     _width: float = field(default=1.0, init=False)
     _measured: list[tuple[float, float, tuple[tuple[int, float], ...]]] = field(
         default_factory=list, init=False
@@ -117,6 +118,7 @@ class Stream:
         self.generated.append(token)
         self.logprobs.append(logprob)
         if self._code is not None:
+            self._low += self._width * max(0.0, self._code - rest * width)
             self._width *= width
             self._code = rest if self._width > _FINEST else None
         if self.grammar is not None:
@@ -151,7 +153,13 @@ class Stream:
             logits=output.logits if output is not None and only_looked else None,
             hidden=output.hidden if output is not None and self.job.hidden else None,
             error=self.error,
+            interval=(self._low, self._width) if self._follows_code else None,
         )
+
+    @property
+    def _follows_code(self) -> bool:
+        """Whether all that was drawn followed from the code; what a grammar refused was drawn again."""
+        return self.job.code is not None and self.job.decoding.grammar is None
 
     def _trace(self) -> Trace:
         most = self.job.alternatives or 0
