@@ -2,7 +2,7 @@
 
 A thought that is sampled again is a thought of its own, and its tokens are decoded again.
 
-python benchmarks/waste.py [SIMULATIONS]
+python benchmarks/waste.py [SIMULATIONS [distinct]]
 """
 
 import sys
@@ -25,7 +25,7 @@ def distinct_tokens(graph: ThoughtGraph, prompt: int) -> int:
     return prompt + sum(paths.values())
 
 
-def main(simulations: int) -> None:
+def main(simulations: int, distinct: bool) -> None:
     """Run the searches, whatever they find on their way, and print the ratios."""
     task, policy = get_task("game24"), load_policy("mini")
     assert isinstance(policy, GGUFPolicy)
@@ -39,6 +39,7 @@ def main(simulations: int) -> None:
             seed=0,
             checkpointer=memory_saver(),
             stop_when_verified=False,
+            distinct=distinct,
         )
         policy.engine.forget()
         before = policy.engine.decoded
@@ -58,4 +59,4 @@ def main(simulations: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500, sys.argv[2:] == ["distinct"])

@@ -33,6 +33,7 @@ def create_mcts(
     gamma: float = 1.0,
     learning_rate: float = 0.5,
     answer_by: Literal["value", "visits"] = "value",
+    distinct: bool = False,
     **common: Unpack[Common],
 ) -> Reasoner:
     """A reasoner that grows a tree where its statistics promise most.
@@ -47,6 +48,7 @@ def create_mcts(
     gamma, learning_rate: of the backup, see `operators.backpropagate`; x1 has γ in [.95, 1], lr = 1.
     answer_by: of the finished chains, take that of the highest value, or the most visited one. Neither
         has a share of the exploration term.
+    distinct: sample the children of a thought without replacement, see `operators.distinct`.
 
     A leaf's return is 2v − 1 for its value v in [0, 1], 0 where nobody has valued it. Deviations from x1:
     x1 itself is `branching` ≥ 2, `widening=0`, `rollout=False`, and mixes model values and rollouts by α
@@ -88,6 +90,7 @@ def create_mcts(
         backpropagate=backpropagate,
         answer=answers[answer_by],
         rounds=simulations,
+        distinct=distinct,
     )
     return build("mcts", model, rules, common)
 

@@ -24,6 +24,7 @@ MCTS: dict[str, Any] = {
     "gamma": 1.0,
     "learning_rate": 0.5,
     "answer_by": "value",
+    "distinct": False,
 }
 """Every parameter of MCTS, with progressive widening and rollouts."""
 
@@ -62,6 +63,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "mcts": ("mcts", MCTS),
     "x1": ("mcts", X1),
+    "mcts_distinct": ("mcts", {**MCTS, "distinct": True}),
 }
 
 NEED_VALUES = ("particle_filtering", "best_first")
