@@ -1,4 +1,4 @@
-"""What beam search, DVTS and particle filtering share: a few open leaves, carried on together, begun anew."""
+"""What strategies share that carry a few open leaves on together and begin anew: beams, chains, particles."""
 
 from collections.abc import Sequence
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from rlm_agent.graphs.beams import leaves
 from rlm_agent.graphs.skeleton import Search
 from rlm_agent.operators.generate import Plan
-from rlm_agent.operators.select import open_leaves
 from rlm_agent.structure.errors import InputError
 
 
@@ -15,10 +15,10 @@ def sample_chains(n: int, parallel: int | None) -> Callable[[Search], Plan]:
 
     def select(search: Search) -> Plan:
         graph = search.graph
-        leaves = [id for id in open_leaves(graph) if id != graph.root]
+        unfinished = leaves(graph)
         begun = graph.stats[graph.root]["children"]
-        if leaves or begun >= n:
-            return [(id, 1) for id in leaves]
+        if unfinished or begun >= n:
+            return [(id, 1) for id in unfinished]
         return [(graph.root, min(parallel or n, n - begun))]
 
     return select

@@ -6,7 +6,17 @@ from typing import Any
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 
-from rlm_agent import Budget, FakePolicy, FakeValue, Steps, ThoughtGraph, Verdict, create_reasoner
+from rlm_agent import (
+    Budget,
+    Completion,
+    FakePolicy,
+    FakeValue,
+    Request,
+    Steps,
+    ThoughtGraph,
+    Verdict,
+    create_reasoner,
+)
 from rlm_agent.graphs.skeleton import Reasoner
 from rlm_agent.models.fake import Reply, Script
 from rlm_agent.structure.budget import Usage
@@ -83,6 +93,11 @@ def wander(question: str, prefix: str) -> list[Reply]:
     ]
 
 
+def ternary(question: str, prefix: str) -> list[Reply]:
+    """Two ways on, one of which ends at the fourth step, and a reply that fails."""
+    return [("left", -0.5), ("right", -0.6, prefix.count("\n") == 3), ("", -2.0)]
+
+
 def binary(depth: int) -> Script:
     """A full binary tree of steps "0" and "1" whose chains end at `depth`, each with its own answer."""
 
@@ -92,6 +107,20 @@ def binary(depth: int) -> Script:
         return [(digit, -1.0, last) for digit in "01"]
 
     return script
+
+
+class Mortal(FakePolicy):
+    """A policy that is gone after some batches."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__(wander)
+        self._left = batches
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        self._left -= 1
+        if self._left < 0:
+            raise ConnectionError("the model is gone")
+        return super().generate(requests)
 
 
 def whole_path(question: str, steps: Sequence[str]) -> str:

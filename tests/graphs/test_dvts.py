@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
 
-from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, ThoughtGraph
+from rlm_agent import Budget, FakePolicy, FakeValue, Steps, ThoughtGraph
 from rlm_agent.graphs.dvts import create_dvts, families
 from rlm_agent.models.drive import drive
 from rlm_agent.models.fake import Reply
@@ -20,7 +20,19 @@ from rlm_agent.operators.select import best, own_value
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
-from tests.graphs.scripts import FOUND, STEPS, accepts, ask, found, grown, guess, thread, wander, whole_path
+from tests.graphs.scripts import (
+    FOUND,
+    STEPS,
+    Mortal,
+    accepts,
+    ask,
+    found,
+    grown,
+    guess,
+    thread,
+    wander,
+    whole_path,
+)
 from tests.structure.trees import plant
 
 PLENTY = Budget(calls=1000)
@@ -236,20 +248,6 @@ def test_families_are_cut_from_siblings_in_a_row() -> None:
     outcome = drive(generate(graph, [(parent, 1), (graph.root, 1)], setting, Allowance()))
     child, sixth = outcome.outputs
     assert list(families(graph.updated(outcome.writes), [child, sixth], 2)) == [[child], [sixth]]
-
-
-class Mortal(FakePolicy):
-    """A policy that is gone after some batches."""
-
-    def __init__(self, batches: int) -> None:
-        super().__init__(wander)
-        self._left = batches
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        self._left -= 1
-        if self._left < 0:
-            raise ConnectionError("the model is gone")
-        return super().generate(requests)
 
 
 SEARCH: dict[str, Any] = {

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
 
-from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, ThoughtGraph
+from rlm_agent import Budget, FakePolicy, FakeValue, Steps, ThoughtGraph
 from rlm_agent.graphs.particle_filtering import create_particle_filtering
 from rlm_agent.models.drive import drive
 from rlm_agent.models.fake import Reply
@@ -21,7 +21,19 @@ from rlm_agent.operators.resample import draw_points, logit, moved, population, 
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
-from tests.graphs.scripts import FOUND, STEPS, accepts, ask, found, grown, guess, thread, wander, whole_path
+from tests.graphs.scripts import (
+    FOUND,
+    STEPS,
+    Mortal,
+    accepts,
+    ask,
+    found,
+    grown,
+    guess,
+    thread,
+    wander,
+    whole_path,
+)
 from tests.structure.trees import graft, plant
 
 PLENTY = Budget(calls=1000)
@@ -403,20 +415,6 @@ def test_after_every_round_the_population_is_whole_or_dead(resample_finished: bo
         assert all(graph.stats[id]["closed"] for id in leaves if not standing[id])
         assert all(not graph.stats[id]["closed"] for id in standing if graph.thoughts[id]["kind"] == "step")
     assert totals == {0, 6}
-
-
-class Mortal(FakePolicy):
-    """A policy that is gone after some batches."""
-
-    def __init__(self, batches: int) -> None:
-        super().__init__(wander)
-        self._left = batches
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        self._left -= 1
-        if self._left < 0:
-            raise ConnectionError("the model is gone")
-        return super().generate(requests)
 
 
 SEARCH: dict[str, Any] = {

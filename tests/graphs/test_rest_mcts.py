@@ -20,7 +20,18 @@ from rlm_agent.operators.select import follow, uct
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
-from tests.graphs.scripts import STEPS, accepts, ask, binary, grown, guess, thread, wander, whole_path
+from tests.graphs.scripts import (
+    STEPS,
+    accepts,
+    ask,
+    binary,
+    grown,
+    guess,
+    ternary,
+    thread,
+    wander,
+    whole_path,
+)
 from tests.structure.trees import plant
 
 PLENTY = Budget(calls=10_000)
@@ -84,11 +95,6 @@ def test_the_threshold_looks_at_finished_chains_only() -> None:
     policy = FakePolicy(golden_script, cycle=True)
     _, values = searched(policy, branching=2, rollout=2, value=value, threshold=0.3)
     assert values["answer"] == "baa" and values["run"]["round"] == 3
-
-
-def ternary(question: str, prefix: str) -> list[Reply]:
-    """Two ways on, one of which ends at the fourth step, and a reply that fails."""
-    return [("left", -0.5), ("right", -0.6, prefix.count("\n") == 3), ("", -2.0)]
 
 
 class Plain:

@@ -13,9 +13,21 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, create_mcts
+from rlm_agent import Budget, FakePolicy, FakeValue, Steps, create_mcts
 from rlm_agent.structure.errors import CheckpointError
-from tests.graphs.scripts import CASES, FOUND, NEED_VALUES, X1, ask, found, guess, reason, thread, wander
+from tests.graphs.scripts import (
+    CASES,
+    FOUND,
+    NEED_VALUES,
+    X1,
+    Mortal,
+    ask,
+    found,
+    guess,
+    reason,
+    thread,
+    wander,
+)
 
 EMPTY: dict[str, Any] = {"messages": []}
 """The input that goes on with the search of the last question."""
@@ -139,20 +151,6 @@ def test_going_on_with_nothing_left_to_spend_changes_nothing(case: str) -> None:
     after = reasoner.get_state(thread()).values
     assert found(after) == found(before)
     assert after["messages"] == before["messages"]
-
-
-class Mortal(FakePolicy):
-    """A policy that is gone after some batches."""
-
-    def __init__(self, batches: int) -> None:
-        super().__init__(wander)
-        self._left = batches
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        self._left -= 1
-        if self._left < 0:
-            raise ConnectionError("the model is gone")
-        return super().generate(requests)
 
 
 def batches_of(case: str) -> int:

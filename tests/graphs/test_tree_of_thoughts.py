@@ -22,7 +22,18 @@ from rlm_agent.operators.select import likelihood, own_value
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError, UnknownNameError
-from tests.graphs.scripts import STEPS, accepts, ask, binary, grown, guess, thread, wander, whole_path
+from tests.graphs.scripts import (
+    STEPS,
+    accepts,
+    ask,
+    binary,
+    grown,
+    guess,
+    ternary,
+    thread,
+    wander,
+    whole_path,
+)
 from tests.structure.trees import graft, marked, plant
 from tests.structure.trees import grown as planted
 
@@ -258,11 +269,6 @@ def test_a_depth_first_search_goes_the_way_of_algorithm_2(tree: Tree, threshold:
     order, values = search_tree(tree, search="dfs", threshold=threshold, verifier=accepts("none"))
     assert order == way
     assert values["run"]["stopped"] == "exhausted"
-
-
-def ternary(question: str, prefix: str) -> list[Reply]:
-    """Two ways on, one of which ends at the fourth step, and a reply that fails."""
-    return [("left", -0.5), ("right", -0.6, prefix.count("\n") == 3), ("", -2.0)]
 
 
 class Plain:
