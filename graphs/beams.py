@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from rlm_agent.graphs.common import Common
-from rlm_agent.graphs.skeleton import Search
-from rlm_agent.operators.generate import Plan
+from rlm_agent.graphs.rules import Search
 from rlm_agent.operators.select import Score, best, likelihood, open_leaves, own_value
+from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 

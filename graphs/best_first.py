@@ -9,10 +9,10 @@ import math
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
-from rlm_agent.operators.generate import Plan
+from rlm_agent.graphs.rules import Reasoner, Rules, Search
 from rlm_agent.operators.prune import close, known_states, novelty
 from rlm_agent.operators.select import best
+from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 

@@ -3,9 +3,9 @@
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
-from rlm_agent.operators.generate import Plan
+from rlm_agent.graphs.rules import Reasoner, Rules, Search
 from rlm_agent.operators.select import best, open_leaves
+from rlm_agent.operators.writing import Plan
 
 
 def create_chain(model: Model = "mini", **common: Unpack[Common]) -> Reasoner:

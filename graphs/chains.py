@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from rlm_agent.graphs.beams import leaves
-from rlm_agent.graphs.skeleton import Search
-from rlm_agent.operators.generate import Plan
+from rlm_agent.graphs.rules import Search
+from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError
 
 

@@ -7,8 +7,10 @@ from typing import Any, TypedDict
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
-from rlm_agent.graphs.skeleton import Parts, Reasoner, Rules, compile_search
-from rlm_agent.models.protocols import Decoding, Policy, Value
+from rlm_agent.graphs.rules import Parts, Reasoner, Rules
+from rlm_agent.graphs.skeleton import compile_search
+from rlm_agent.models.prompts import prompts_of
+from rlm_agent.models.protocols import Decoding, Policy, Preference, Value
 from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import InputError
@@ -27,6 +29,7 @@ class Common(TypedDict, total=False):
     value: judges unfinished chains: a `Value`, `"head"` (the model's own value head), `"label"` (the model's
         own word for it), the path of a `.gguf`, or such a path in the format of a process reward model
         (`"math_shepherd:PATH"`); without one, strategies fall back as their docstrings say.
+    preference: compares two chains, where a strategy asks for that; by default the policy, asked in words.
     verifier: judges answers, seeing the question and the answer only; a task's name stands for its own.
     steps: how text is cut into steps and checked; a task's name stands for its own.
         A specialist model such as `mini` brings both with it.
@@ -43,6 +46,7 @@ class Common(TypedDict, total=False):
     """
 
     value: Judge | None
+    preference: Preference | None
     verifier: Verifier | str | None
     steps: Steps | str | None
     tools: Any
@@ -87,6 +91,8 @@ def _parts(model: Model, common: Common, decoding: dict[str, float]) -> Parts:
         steps=steps,
         budget=common.get("budget") or DEFAULT_BUDGET,
         value=load_value(common.get("value"), policy),
+        preference=common.get("preference"),
+        prompts=prompts_of(policy),
         verifier=get_task(verifier).verifier if isinstance(verifier, str) else verifier,
         decoding=_decoding(policy, common, decoding),
         system_prompt=common.get("system_prompt") or steps.instruction,

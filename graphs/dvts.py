@@ -11,10 +11,10 @@ from typing_extensions import Unpack
 
 from rlm_agent.graphs.beams import begin, best_answer, hopeless, leaves, ranking
 from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
-from rlm_agent.operators.generate import Plan
+from rlm_agent.graphs.rules import Reasoner, Rules, Search
 from rlm_agent.operators.prune import close
 from rlm_agent.operators.select import best
+from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 

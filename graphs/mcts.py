@@ -10,11 +10,12 @@ from typing import Literal
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
+from rlm_agent.graphs.rules import Reasoner, Rules, Search
 from rlm_agent.operators.backpropagate import backpropagate_all
-from rlm_agent.operators.generate import Plan, generate, generate_to_end
+from rlm_agent.operators.generate import generate, generate_to_end
 from rlm_agent.operators.prune import all_closed, exhausted, repeats, twin
 from rlm_agent.operators.select import PRIORS, best, descend, most_visited
+from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 

@@ -11,10 +11,10 @@ from typing_extensions import Unpack
 
 from rlm_agent.graphs.beams import begin, hopeless
 from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
-from rlm_agent.operators.generate import Plan
+from rlm_agent.graphs.rules import Reasoner, Rules, Search
 from rlm_agent.operators.resample import draw_points, logit, moved, population, resample, settle
 from rlm_agent.operators.select import best, own_value
+from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 

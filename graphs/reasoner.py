@@ -17,8 +17,8 @@ from rlm_agent.graphs.dvts import create_dvts
 from rlm_agent.graphs.mcts import create_mcts
 from rlm_agent.graphs.particle_filtering import create_particle_filtering
 from rlm_agent.graphs.rest_mcts import create_rest_mcts
+from rlm_agent.graphs.rules import Reasoner
 from rlm_agent.graphs.self_consistency import create_self_consistency
-from rlm_agent.graphs.skeleton import Reasoner
 from rlm_agent.graphs.tree_of_thoughts import create_tree_of_thoughts
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import UnknownNameError

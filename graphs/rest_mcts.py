@@ -12,14 +12,15 @@ from typing_extensions import Unpack
 
 from rlm_agent.graphs.beams import best_answer
 from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.skeleton import Reasoner, Rules, Search
+from rlm_agent.graphs.rules import Reasoner, Rules, Search
 from rlm_agent.models.drive import Asking
 from rlm_agent.operators.backpropagate import backpropagate, expected_value
 from rlm_agent.operators.evaluate import evaluate
-from rlm_agent.operators.generate import Plan, generate
+from rlm_agent.operators.generate import generate
 from rlm_agent.operators.prune import all_closed, close, duplicates, exhausted, twin
 from rlm_agent.operators.select import best, follow, own_value, uct
 from rlm_agent.operators.setting import Outcome, Setting
+from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.budget import Allowance, Usage, no_usage
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes

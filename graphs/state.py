@@ -22,6 +22,18 @@ _SNAPSHOTS = 4
 _FEWEST_STEPS = 200
 
 
+class Terms(TypedDict, total=False):
+    """What may be said of one question beside its text: it overrides what the reasoner was made with.
+
+    `given` are steps that the answer begins with, `budget` the keywords of a `Budget`, `seed` decides every
+    draw. Given without a new question, a budget lets the last search go on under it.
+    """
+
+    given: list[str]
+    budget: dict[str, float | None]
+    seed: int
+
+
 class Run(TypedDict):
     """Where a search stands: everything small that changes from superstep to superstep.
 
@@ -29,7 +41,7 @@ class Run(TypedDict):
     `round` counts the passes through the loop. `plan` is what select chose, `fresh` what generate put out
     and nobody has looked at yet, `silent` counts the last rounds in which the policy wrote nothing at all.
     `stopped` says why the search ended, `best` which thought holds the answer, `verified` whether a verifier
-    accepted it.
+    accepted it. `budget` holds the keywords of the budget in force where the question brought its own.
     """
 
     turn: int
@@ -45,12 +57,14 @@ class Run(TypedDict):
     stopped: str | None
     best: str | None
     verified: bool | None
+    budget: dict[str, float | None] | None
 
 
 class ReasonerInput(TypedDict):
-    """What goes in: a conversation that ends in a question."""
+    """What goes in: a conversation that ends in a question, and the terms for this question, if any."""
 
     messages: Annotated[list[AnyMessage], add_messages]
+    terms: NotRequired[Terms | None]
 
 
 class ReasonerOutput(TypedDict):
@@ -88,6 +102,7 @@ def search_state(budget: Budget) -> type:
 
     class SearchState(TypedDict):
         messages: Annotated[list[AnyMessage], add_messages]
+        terms: NotRequired[Terms | None]
         answer: NotRequired[str | None]
         usage: NotRequired[Usage]
         run: NotRequired[Run]

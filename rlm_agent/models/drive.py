@@ -1,14 +1,14 @@
 """One body of code for plain and async callers.
 
-An operator that needs a model is a generator: it yields what it asks (`Generate` or `Evaluate`) and is
-sent the replies. It never calls a model itself, so it is the same code under `drive` and `adrive`.
+An operator that needs a model is a generator: it yields what it asks (`Generate`, `Evaluate` or `Compare`)
+and is sent the replies. It never calls a model itself, so it is the same code under `drive` and `adrive`.
 """
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rlm_agent.models.protocols import Candidate, Completion, Policy, Request, Score, Value
+from rlm_agent.models.protocols import Candidate, Completion, Policy, Preference, Request, Score, Value
 
 T = TypeVar("T")
 
@@ -29,7 +29,15 @@ class Evaluate:
     candidates: Sequence[Candidate]
 
 
-Question = Generate | Evaluate
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Ask a preference for scores of pairs; a list of `Score` is sent back."""
+
+    preference: Preference
+    pairs: Sequence[tuple[Candidate, Candidate]]
+
+
+Question = Generate | Evaluate | Compare
 Asking = Generator[Question, Any, T]
 """A computation that asks models on its way to a `T`."""
 
@@ -42,6 +50,13 @@ def ask_policy(policy: Policy, requests: Sequence[Request]) -> Asking[list[Compl
 def ask_value(value: Value, candidates: Sequence[Candidate]) -> Asking[list[Score]]:
     """`yield from` this to get scores; no candidate, no question."""
     return (yield Evaluate(value, candidates)) if candidates else []
+
+
+def ask_preference(
+    preference: Preference, pairs: Sequence[tuple[Candidate, Candidate]]
+) -> Asking[list[Score]]:
+    """`yield from` this to have pairs compared; no pair, no question."""
+    return (yield Compare(preference, pairs)) if pairs else []
 
 
 def drive(asking: Asking[T]) -> T:
@@ -58,6 +73,8 @@ def drive(asking: Asking[T]) -> T:
                 reply = policy.generate(requests)
             case Evaluate(value, candidates):
                 reply = value.score(candidates)
+            case Compare(preference, pairs):
+                reply = preference.prefer(pairs)
 
 
 async def adrive(asking: Asking[T]) -> T:
@@ -74,3 +91,5 @@ async def adrive(asking: Asking[T]) -> T:
                 reply = await policy.agenerate(requests)
             case Evaluate(value, candidates):
                 reply = await value.ascore(candidates)
+            case Compare(preference, pairs):
+                reply = await preference.aprefer(pairs)

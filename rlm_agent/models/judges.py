@@ -15,7 +15,16 @@ from typing import Generic, TypedDict, TypeVar
 from typing_extensions import Unpack
 
 from rlm_agent.models.drive import Asking, adrive, ask_policy, drive
-from rlm_agent.models.patterns import fill, question_of, read_choice, read_grade, read_word, require_places
+from rlm_agent.models.patterns import (
+    fill,
+    list_choices,
+    question_of,
+    read_choice,
+    read_grade,
+    read_word,
+    require_places,
+)
+from rlm_agent.models.prompts import Prompts
 from rlm_agent.models.protocols import Candidate, Completion, Decoding, Message, Policy, Request, Score
 from rlm_agent.structure.errors import InputError, PromptTooLongError
 from rlm_agent.structure.ids import derive_seed
@@ -87,11 +96,7 @@ VOTE = (
 )
 """One vote for the most promising of several chains (Yao et al., arXiv 2305.10601)."""
 
-PAIR = (
-    "Question:\n{question}\n\n{choices}\n\n"
-    "These are two attempts at the question, perhaps unfinished. Which one is better? Compare them briefly, "
-    "then end with one line: The best choice is N, where N is 1 or 2, or 0 if they are equally good."
-)
+PAIR = Prompts().require("prefer")
 """A comparison of two chains (pairwise comparison with ties, Zheng et al., arXiv 2306.05685)."""
 
 
@@ -294,8 +299,7 @@ def _preference(forth: Sequence[Completion], back: Sequence[Completion]) -> Scor
 
 
 def _choices(ask: str, question: str, chains: Sequence[Chain]) -> str:
-    listed = ("\n".join((f"Attempt {number}:", *steps)) for number, steps in enumerate(chains, 1))
-    return fill(ask, question=question, choices="\n\n".join(listed))
+    return fill(ask, question=question, choices=list_choices(chains))
 
 
 def _read(replies: Sequence[Completion], read: Callable[[str], T | None]) -> list[T | None]:

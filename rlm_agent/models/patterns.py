@@ -31,6 +31,11 @@ def fill(pattern: str, **texts: str) -> str:
     return _PLACES.sub(lambda place: texts.get(place[1], place[0]), pattern)
 
 
+def list_choices(chains: Sequence[Sequence[str]]) -> str:
+    """Several chains of steps, numbered from 1, a step a line, with a blank line between them."""
+    return "\n\n".join("\n".join((f"Attempt {number}:", *steps)) for number, steps in enumerate(chains, 1))
+
+
 def require_places(pattern: str, *names: str) -> None:
     """`InputError` for a pattern that has no place of one of these names."""
     for name in names:

@@ -102,6 +102,7 @@ class Completion:
     taken from a cache; the first of several requests with one prompt pays for all. `interval` is
     where a text lies among all texts in [0, 1): its beginning, and its length, which is its probability as it
     was drawn. Any code within it would have brought the same text; None where the request had no code.
+    `calls` counts the model calls that it took: a policy that searches takes more than one.
     """
 
     text: str
@@ -113,6 +114,7 @@ class Completion:
     error: str | None = None
     trace: Trace | None = None
     interval: tuple[float, float] | None = None
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 
-from rlm_agent.models.drive import Asking, ask_value
-from rlm_agent.models.protocols import Candidate, Value, Writing
+from rlm_agent.models.drive import Asking, ask_preference, ask_value
+from rlm_agent.models.protocols import Candidate, Preference, Score, Value, Writing
 from rlm_agent.operators.setting import Outcome, Setting
-from rlm_agent.structure.budget import Allowance, no_usage
+from rlm_agent.structure.budget import Allowance, Usage, add_usage, no_usage
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
@@ -29,23 +29,65 @@ def evaluate(
     """
     values = {id: value for id in ids if (value := _judged(graph, id, setting)) is not None}
     usage = no_usage()
-    if setting.value is not None and min(allowance.calls, allowance.seconds) > 0:
+    if setting.value is not None:
         asked = [id for id in ids if id not in values and graph.stats[id]["value"] is None]
         asked = asked[: _affordable(setting.value, allowance, len(asked))]
-        candidates = [_candidate(graph, id, setting) for id in asked]
+        candidates = [candidate(graph, id, setting) for id in asked]
         scores = yield from ask_value(setting.value, candidates)
         for id, score in zip(asked, scores, strict=False):  # a value model may fall short
-            usage["prompt_tokens"] += score.prompt_tokens
-            usage["completion_tokens"] += score.tokens
-            usage["model_calls"] += score.calls
+            usage = add_usage(usage, _cost(score))
             if score.error is None and not math.isnan(score.value):
                 values[id] = min(1.0, max(0.0, score.value))
     stats = {id: Stats({**graph.stats[id], "value": value}) for id, value in values.items()}
-    return Outcome(Writes({}, stats), list(values), usage)
+    return Outcome(Writes({}, stats), list(values), usage).logged("evaluate", ids)
 
 
-def _affordable(value: Value, allowance: Allowance, wanted: int) -> int:
-    """How many candidates can be scored whatever the scores will cost."""
+def compare(
+    graph: ThoughtGraph,
+    pairs: Sequence[tuple[str, str]],
+    setting: Setting,
+    allowance: Allowance,
+) -> Asking[Outcome]:
+    """Ask the preference model which thought of each pair is better, as far as the allowance covers it.
+
+    Both get the probability that they are the better one in `Stats.preferences`; `outputs` are the thoughts
+    that were compared. A pair whose comparison failed is left as it was. Raises `InputError` without a
+    preference model.
+    """
+    if setting.preference is None:
+        raise InputError("nobody is there to compare thoughts; give the strategy a preference model")
+    asked = pairs[: _affordable(setting.preference, allowance, len(pairs))]
+    candidates = [(candidate(graph, a, setting), candidate(graph, b, setting)) for a, b in asked]
+    scores = yield from ask_preference(setting.preference, candidates)
+    usage, stats = no_usage(), dict[str, Stats]()
+    for (first, second), score in zip(asked, scores, strict=False):  # a model may fall short
+        usage = add_usage(usage, _cost(score))
+        if score.error is not None or math.isnan(score.value):
+            continue
+        better = min(1.0, max(0.0, score.value))
+        for id, other, probability in ((first, second, better), (second, first, 1 - better)):
+            before = stats.get(id, graph.stats[id])
+            known = {**before.get("preferences", {}), other: probability}
+            stats[id] = Stats({**before, "preferences": known})
+    inputs = list(dict.fromkeys(id for pair in pairs for id in pair))
+    return Outcome(Writes({}, stats), list(stats), usage).logged("compare", inputs)
+
+
+def _cost(score: Score) -> Usage:
+    return Usage(
+        {
+            **no_usage(),
+            "prompt_tokens": score.prompt_tokens,
+            "completion_tokens": score.tokens,
+            "model_calls": score.calls,
+        }
+    )
+
+
+def _affordable(value: Value | Preference, allowance: Allowance, wanted: int) -> int:
+    """How many scores can be afforded whatever they will cost."""
+    if min(allowance.calls, allowance.seconds) <= 0:
+        return 0
     if isinstance(value, Writing):
         wanted = int(min(wanted, allowance.tokens / value.most_tokens))
         return int(min(wanted, allowance.calls / value.most_calls))
@@ -71,7 +113,7 @@ def chain_value(how: str) -> Callable[[ThoughtGraph, str], float]:
     aggregate = _aggregation(how)
 
     def score(graph: ThoughtGraph, id: str) -> float:
-        values = [graph.stats[step]["value"] for step in graph.path(id)[1:]]
+        values = [graph.stats[step]["value"] for step in graph.chain(id)]
         known = [value for value in values if value is not None]
         return aggregate(known) if known else 0.0
 
@@ -93,6 +135,7 @@ def _judged(graph: ThoughtGraph, id: str, setting: Setting) -> float | None:
     return None
 
 
-def _candidate(graph: ThoughtGraph, id: str, setting: Setting) -> Candidate:
+def candidate(graph: ThoughtGraph, id: str, setting: Setting) -> Candidate:
+    """The chain that leads to a thought, as models get to see it."""
     final = graph.thoughts[id]["kind"] == "final"
     return Candidate(setting.messages, tuple(graph.steps(id)), final)

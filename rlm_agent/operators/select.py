@@ -30,7 +30,7 @@ def own_value(graph: ThoughtGraph, id: str) -> float:
 
 def likelihood(graph: ThoughtGraph, id: str) -> float:
     """The logarithm of the probability that the policy gives the whole chain up to a thought."""
-    return math.fsum(graph.thoughts[step]["logprob"] for step in graph.path(id))
+    return math.fsum(graph.thoughts[step]["logprob"] for step in graph.chain(id))
 
 
 def most_visited(graph: ThoughtGraph, ids: Sequence[str]) -> str | None:

@@ -98,14 +98,15 @@ class Allowance:
             seconds=self.seconds - usage["seconds"],
         )
 
-    def samples(self, wanted: int, max_tokens: int) -> tuple[int, int]:
+    def samples(self, wanted: int, max_tokens: int, *, nodes: int = 1, calls: int = 1) -> tuple[int, int]:
         """How many of the `wanted` samples fit, and the most tokens that each may take.
 
-        Samples are dropped before they are shortened: a thought cut off in the middle helps nobody.
+        Each makes so many thoughts (`nodes`) and takes so many `calls`. Samples are dropped before they are
+        shortened: a thought cut off in the middle helps nobody.
         """
         if self.spent is not None:
             return 0, 0
-        count = min(wanted, self.calls, self.nodes)
+        count = min(wanted, self.calls // calls, self.nodes // nodes if nodes else math.inf)
         if self.tokens < count * max_tokens:
-            count = max(1, self.tokens // max_tokens)
+            count = min(count, max(1, self.tokens // max_tokens))
         return int(count), int(min(max_tokens, self.tokens))

@@ -1,5 +1,6 @@
 """What a search tells those who watch it, in the `custom` stream of its graph."""
 
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from rlm_agent.structure.budget import Usage
@@ -17,6 +18,20 @@ class OperatorEvent(TypedDict):
     outputs: list[str]
     model_calls: int
     tokens: int
+
+
+def operator_event(
+    operator: str, inputs: Sequence[str], outputs: Sequence[str], usage: Usage | None = None
+) -> OperatorEvent:
+    """The event of one call of an operator; `usage` is what that call cost, None for nothing."""
+    return OperatorEvent(
+        event="operator",
+        operator=operator,
+        inputs=list(inputs),
+        outputs=list(outputs),
+        model_calls=usage["model_calls"] if usage else 0,
+        tokens=usage["completion_tokens"] if usage else 0,
+    )
 
 
 class ThoughtEvent(TypedDict):

@@ -24,6 +24,10 @@ class Thought(TypedDict):
     their joint probability under the policy at temperature 1. `state` is the checker's canonical state
     after the step, `answer` the answer of a final thought, `reason` why a failed one was refused.
     `parents` names further parents, known at birth, of an aggregate; its id derives from `parent`.
+    `base` is the thought whose steps it goes on from where that is not its parent: what refines a thought is
+    its child and stands in its place. `depth` counts the steps of its chain. `operator` names the operator
+    or the action that made it, where that is not generate. `given`, of a root, holds the steps that were
+    there before the search began.
     `interval` is the beginning and the length of the text's place among all that the policy may write here,
     in [0, 1): see `operators.distinct`.
     """
@@ -39,6 +43,9 @@ class Thought(TypedDict):
     answer: NotRequired[str]
     reason: NotRequired[str]
     parents: NotRequired[list[str]]
+    base: NotRequired[str]
+    operator: NotRequired[str]
+    given: NotRequired[list[str]]
     interval: NotRequired[list[float]]
 
 
@@ -48,7 +55,8 @@ class Stats(TypedDict):
     `visits` counts the backups through the thought and `q` is their mean return in [-1, 1]; `value` is
     its own evaluation in [0, 1], None before one; `children` counts those generated so far; `closed`
     means that it is not to be selected again (pruned, finished or exhausted). `particles`, of a population
-    only, counts the particles that stand at the thought.
+    only, counts the particles that stand at the thought. `feedback` is what a textual evaluation says of it,
+    and `preferences` maps other thoughts' ids to the probability that this one is better.
     """
 
     visits: int
@@ -57,6 +65,8 @@ class Stats(TypedDict):
     children: int
     closed: bool
     particles: NotRequired[int]
+    feedback: NotRequired[str]
+    preferences: NotRequired[dict[str, float]]
 
 
 def fresh_stats(thought: Thought) -> Stats:
@@ -100,9 +110,24 @@ class ThoughtGraph:
             path.append(parent)
         return path[::-1]
 
+    def base(self, id: str) -> str | None:
+        """The thought whose steps a thought goes on from: its base or its parent; None for a root."""
+        thought = self.thoughts[id]
+        return thought.get("base", thought["parent"])
+
+    def chain(self, id: str) -> list[str]:
+        """The ids of the thoughts whose texts lead to a thought, its own included; none for the root."""
+        chain = []
+        step: str | None = id
+        while step is not None and step != self.root:
+            chain.append(step)
+            step = self.base(step)
+        return chain[::-1]
+
     def steps(self, id: str) -> list[str]:
-        """The texts of the steps from the root, which is not among them, to a thought."""
-        return [self.thoughts[step]["text"] for step in self.path(id)[1:]]
+        """The texts of the steps that lead to a thought, its own included; given ones come first."""
+        given = self.thoughts[self.root].get("given", [])
+        return [*given, *(self.thoughts[step]["text"] for step in self.chain(id))]
 
     def walk(self) -> Iterator[str]:
         """All ids of this question, parents first, siblings in the order of their birth."""

@@ -17,7 +17,7 @@ from rlm_agent import (
     Verdict,
     create_reasoner,
 )
-from rlm_agent.graphs.skeleton import Reasoner
+from rlm_agent.graphs.rules import Reasoner
 from rlm_agent.models.fake import Reply, Script
 from rlm_agent.structure.budget import Usage
 from rlm_agent.structure.ids import derive_seed

@@ -79,8 +79,8 @@ def test_no_call_begins_after_the_seconds(case: str, monkeypatch: pytest.MonkeyP
             return super().generate(requests)
 
     clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr("rlm_agent.graphs.skeleton.time", clock)
-    monkeypatch.setattr("rlm_agent.operators.generate.time", clock)
+    monkeypatch.setattr("rlm_agent.graphs.nodes.time", clock)
+    monkeypatch.setattr("rlm_agent.operators.writing.time", clock)
     steps = Steps(max_tokens=4, max_steps=100)
     reasoner = reason(case, Slow(slow), value=None, steps=steps, budget=Budget(seconds=4.5))
     result = reasoner.invoke(ask())

@@ -6,7 +6,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from rlm_agent import Budget, FakePolicy, FakeValue, Steps, ThoughtGraph, create_mcts
-from rlm_agent.graphs.skeleton import Reasoner
+from rlm_agent.graphs.rules import Reasoner
 from rlm_agent.models.drive import drive
 from rlm_agent.models.fake import Reply
 from rlm_agent.models.protocols import Message

@@ -146,10 +146,11 @@ def test_the_operators_told_add_up_to_the_search(case: str) -> None:
     assert last["event"] == "answer"
     assert sum(event["model_calls"] for event in runs) == last["usage"]["model_calls"]
     assert sum(event["tokens"] for event in runs) == last["usage"]["completion_tokens"]
-    assert [event["operator"] for event in runs[:3]] == ["select", "generate", "evaluate"]
+    assert [event["operator"] for event in runs[:2]] == ["select", "generate"]
+    assert {"select", "generate", "evaluate"} <= {event["operator"] for event in runs}
     for select, generate in pairwise(runs):
-        if generate["operator"] == "generate":
-            assert select["operator"] == "select" and generate["inputs"] == select["outputs"]
+        if (select["operator"], generate["operator"]) == ("select", "generate"):
+            assert generate["inputs"] == select["outputs"]
 
 
 def test_the_last_event_tells_the_answer_and_why_the_search_ended() -> None:

@@ -16,7 +16,7 @@ from rlm_agent import (
     create_chain,
     create_self_consistency,
 )
-from rlm_agent.graphs.skeleton import Reasoner
+from rlm_agent.graphs.rules import Reasoner
 from rlm_agent.models.fake import Reply, Script
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from tests.graphs.scripts import CASES, STEPS, accepts, ask, grown, guess, reason, thread, wander

@@ -11,8 +11,9 @@ from rlm_agent import FakePolicy, Steps
 from rlm_agent.models.drive import adrive, drive
 from rlm_agent.models.fake import Reply, Script
 from rlm_agent.models.protocols import Message
-from rlm_agent.operators.generate import Plan, generate, generate_to_end, rollout
+from rlm_agent.operators.generate import generate, generate_to_end, rollout
 from rlm_agent.operators.setting import Outcome, Setting
+from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.formats import BOXED, EOIS, WHOLE, end_token, marker, pattern, tokens
 from rlm_agent.structure.ids import child_id
@@ -244,7 +245,7 @@ def test_a_rollout_begins_no_call_after_its_seconds(monkeypatch: pytest.MonkeyPa
         now += 2.0
         return [("x", 0.0)]
 
-    monkeypatch.setattr("rlm_agent.operators.generate.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("rlm_agent.operators.writing.time", SimpleNamespace(monotonic=lambda: now))
     s = setting(slow, max_steps=50)
     outcome = drive(rollout(*started(plant()), s, Allowance(seconds=5)))
     assert len(asked(s)) == 3

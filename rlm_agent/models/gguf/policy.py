@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from rlm_agent.models.gguf.chat import ChatTemplate
 from rlm_agent.models.gguf.engine.engine import Engine
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
 from rlm_agent.models.gguf.file import binding
+from rlm_agent.models.prompts import Prompts
 from rlm_agent.models.protocols import Completion, Decoding, Message, Request
 from rlm_agent.structure.errors import InputError, PromptTooLongError
 
@@ -43,6 +44,7 @@ class GGUFPolicy:
         self.identity = f"gguf:{self.file.identity}:{self.engine.settings.identity}{named}"
         self.task = self.file.metadata.get("rlm.task")
         self.decoding = _recommended(self.file.metadata)
+        self.prompts = _prompts(self.file.metadata)
         self._named: dict[str, int] = {}
 
     def close(self) -> None:
@@ -153,6 +155,13 @@ class GGUFPolicy:
             trace=result.trace,
             interval=result.interval,
         )
+
+
+def _prompts(metadata: dict[str, str]) -> Prompts:
+    """What a file names under `rlm.ask.*`: all that a specialist knows; a general model knows the rest."""
+    known = {field.name: metadata.get(f"rlm.ask.{field.name}") for field in fields(Prompts)}
+    named = {skill: pattern for skill, pattern in known.items() if pattern}
+    return Prompts.lacking(**named) if "rlm.task" in metadata else Prompts(**named)
 
 
 def _recommended(metadata: dict[str, str]) -> Decoding:

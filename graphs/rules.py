@@ -1,0 +1,71 @@
+"""What makes a strategy: its rules over the common skeleton, and the parts that every one is made with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.graph.state import CompiledStateGraph
+
+from rlm_agent.graphs.state import Run
+from rlm_agent.models.drive import Asking
+from rlm_agent.models.prompts import Prompts
+from rlm_agent.models.protocols import Decoding, Policy, Preference, Value
+from rlm_agent.operators.evaluate import evaluate
+from rlm_agent.operators.generate import generate
+from rlm_agent.operators.setting import Outcome, Setting
+from rlm_agent.operators.writing import Plan
+from rlm_agent.structure.budget import Allowance, Budget
+from rlm_agent.structure.steps import Steps, Verifier
+from rlm_agent.structure.thoughts import ThoughtGraph, Writes
+
+Reasoner = CompiledStateGraph[Any, Any, Any, Any]
+"""A compiled graph over messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a rule sees: the graph of thoughts, where the run stands, the setting and what is left."""
+
+    graph: ThoughtGraph
+    run: Run
+    setting: Setting
+    allowance: Allowance
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What makes a strategy.
+
+    `select` plans which thoughts get how many children (an empty plan ends the search), `expand` makes them,
+    in a node that is named for the operator `expand_as`, and `evaluate` judges those that are fresh. `prune`
+    and `backpropagate` write statistics after that and are no nodes of the graph where they are None.
+    `answer` picks among the thoughts that ended a chain, and `rounds` bounds the passes through the loop.
+    With `distinct`, siblings differ as far as the policy can see to it.
+    """
+
+    select: Callable[[Search], Plan]
+    answer: Callable[[ThoughtGraph, Sequence[str]], str | None]
+    expand: Callable[[ThoughtGraph, Plan, Setting, Allowance], Asking[Outcome]] = generate
+    evaluate: Callable[[ThoughtGraph, Sequence[str], Setting, Allowance], Asking[Outcome]] = evaluate
+    prune: Callable[[Search], Writes] | None = None
+    backpropagate: Callable[[Search], Writes] | None = None
+    rounds: int | None = None
+    distinct: bool = False
+    expand_as: str = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The models, the rules of the task and the limits that every strategy is made with."""
+
+    policy: Policy
+    steps: Steps
+    budget: Budget
+    value: Value | None = None
+    verifier: Verifier | None = None
+    preference: Preference | None = None
+    prompts: Prompts = field(default_factory=Prompts)
+    decoding: Decoding = field(default_factory=Decoding)
+    system_prompt: str | None = None
+    seed: int | None = None
+    stop_when_verified: bool = True

@@ -1,0 +1,76 @@
+"""The words in which a policy is asked for more than its next step: to criticise, to rewrite, to join, ….
+
+A general model understands plain English. A specialist understands what it was trained on: its file names the
+words it knows (`rlm.ask.*`), and a skill without words is one that it lacks.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+from rlm_agent.models.protocols import Policy
+from rlm_agent.structure.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """One pattern a skill, in which `{question}` and `{choices}` are places; None for one that is lacking.
+
+    `critique` and `rewrite` are asked after an attempt as an assistant's turn, `aggregate` puts the question
+    with several attempts as `{choices}`. `prefer` compares two of them. `reflect` asks what to learn from a
+    failed attempt. `think` and `coat` put the question so that one long chain answers it, with `coat` in
+    Satori's meta-actions. `subquestion`, `answer`, `finish` and `rephrase` are rStar's actions.
+    """
+
+    critique: str | None = (
+        "Look at your attempt again, step by step. Is there a mistake in it? Say in one or two sentences "
+        "what the first mistake is, or that there is none."
+    )
+    rewrite: str | None = (
+        "Now write the solution anew, with what you found put right. Write the solution only, in the same "
+        "form."
+    )
+    summarise: str | None = "Write the last step again, shorter, with nothing lost that matters."
+    aggregate: str | None = (
+        "{question}\n\nThese are attempts at it:\n\n{choices}\n\n"
+        "Join what is best in them into one better solution. Write the solution only, in the same form."
+    )
+    prefer: str | None = (
+        "Question:\n{question}\n\n{choices}\n\n"
+        "These are two attempts at the question, perhaps unfinished. Which one is better? Compare them "
+        "briefly, then end with one line: The best choice is N, where N is 1 or 2, or 0 if they are equally "
+        "good."
+    )
+    reflect: str | None = (
+        "That attempt failed. Say in one or two sentences why, and what to do otherwise next time."
+    )
+    think: str | None = "{question}"
+    coat: str | None = None
+    subquestion: str | None = (
+        "Ask yourself the next smaller question that helps with the problem, and answer it, on one line."
+    )
+    answer: str | None = "Answer the last smaller question again, carefully, on one line."
+    finish: str | None = "Write all steps that are left, up to the answer."
+    rephrase: str | None = "{question}\n\nFirst list the conditions of the question in your own words."
+
+    @classmethod
+    def lacking(cls, **known: str) -> Self:
+        """The prompts of a specialist that knows these skills and no others."""
+        return cls(**{field.name: known.get(field.name) for field in fields(cls)})
+
+    def require(self, skill: str) -> str:
+        """The pattern of a skill; `InputError` where the model lacks it."""
+        pattern: str | None = getattr(self, skill)
+        if pattern is None:
+            raise InputError(
+                f"this model has not learned to {skill}; use a general model, or one whose file names "
+                f"the words for it under rlm.ask.{skill}"
+            )
+        return pattern
+
+
+def prompts_of(policy: Policy) -> Prompts:
+    """The prompts that a policy brings along; else plain English, or none for a specialist."""
+    own = getattr(policy, "prompts", None)
+    if isinstance(own, Prompts):
+        return own
+    return Prompts() if policy.task is None else Prompts.lacking()
