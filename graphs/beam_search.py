@@ -30,7 +30,7 @@ def create_beam_search(
     score = ranking(common)
 
     def select(search: Search) -> Plan:
-        beam = leaves(search.graph)
+        beam = leaves(search)
         return [(id, expansions) for id in beam] or begin(search, width * expansions)
 
     def prune(search: Search) -> Writes:

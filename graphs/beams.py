@@ -4,14 +4,23 @@ from collections.abc import Sequence
 
 from rlm_agent.graphs.common import Common
 from rlm_agent.graphs.rules import Search
-from rlm_agent.operators.select import Score, best, likelihood, open_leaves, own_value
+from rlm_agent.operators.select import Score, best, likelihood, own_value
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 
-def leaves(graph: ThoughtGraph) -> list[str]:
-    """The unfinished chains that have been begun, by their last steps."""
-    return [id for id in open_leaves(graph) if id != graph.root]
+def leaves(search: Search) -> list[str]:
+    """The unfinished chains that have been begun, by their last steps; all of them go on in each round."""
+    return [
+        id for id in reached(search) if id != search.graph.root and not search.graph.stats[id]["children"]
+    ]
+
+
+def reached(search: Search) -> list[str]:
+    """What the last round planned to go on from or wrote, and is still open, in the order of `walk`."""
+    run, stats = search.run, search.graph.stats
+    ids = dict.fromkeys([*(id for id, _ in run["plan"]), *run["fresh"]])
+    return [id for id in ids if not stats[id]["closed"]]
 
 
 def begin(search: Search, count: int) -> Plan:

@@ -15,7 +15,7 @@ def sample_chains(n: int, parallel: int | None) -> Callable[[Search], Plan]:
 
     def select(search: Search) -> Plan:
         graph = search.graph
-        unfinished = leaves(graph)
+        unfinished = leaves(search)
         begun = graph.stats[graph.root]["children"]
         if unfinished or begun >= n:
             return [(id, 1) for id in unfinished]

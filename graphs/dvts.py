@@ -41,7 +41,7 @@ def create_dvts(model: Model = "mini", *, n: int = 16, width: int = 4, **common:
     score = ranking(common)
 
     def select(search: Search) -> Plan:
-        return [(id, width) for id in leaves(search.graph)] or begin(search, n)
+        return [(id, width) for id in leaves(search)] or begin(search, n)
 
     def prune(search: Search) -> Writes:
         graph = search.graph

@@ -125,7 +125,7 @@ class Nodes:
         self._release(search, graph, graph.children(graph.root), ended=True)
         tell(AnswerEvent(event="answer", answer=answer, verified=verified, stopped=stopped, usage=usage))
         message = conversation.reply(run["reply"], answer, steps, stopped, usage, self.name)
-        run = Run({**run, "plan": [], "fresh": [], "stopped": stopped, "best": best, "verified": verified})
+        run = Run({**run, "stopped": stopped, "best": best, "verified": verified})
         return {"messages": [message], "answer": answer, "run": run}
 
     def goes_on(self, state: State) -> bool:

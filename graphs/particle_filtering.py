@@ -29,7 +29,7 @@ def create_particle_filtering(
 ) -> Reasoner:
     """A reasoner that keeps a population of chains and draws it anew after every step.
 
-    particles: how many chains there are; `Stats.particles` says how many of them stand at a thought.
+    particles: how many chains there are; the root's `Stats.population` says where they stand.
     resample_finished: finished particles take part in the resampling and can die (its_hub, and
         `resample_inactive` in the paper's code); False keeps them and resamples the others alone.
     resampling_temperature: divides the log-weights; 1 in its_hub. `temperature` is the policy's.

@@ -72,8 +72,8 @@ def create_rest_mcts(
 
     def select(search: Search) -> Plan:
         graph = search.graph
-        good = any(own_value(graph, id) >= threshold for id in graph.finals())
-        leaf = None if good and search.setting.verifier is None else follow(graph, wants_children, scores)
+        done = search.setting.verifier is None and good(graph, search.run["fresh"], threshold)
+        leaf = None if done else follow(graph, wants_children, scores)
         return [] if leaf is None else [(leaf, missing(graph, leaf) or branching)]
 
     def expand(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
@@ -113,6 +113,11 @@ def quality_value(previous: float, missing_steps: int, wrong: float) -> float:
     """
     weighted = (1 - previous) / (missing_steps + 1) * (1 - 2 * wrong)
     return max(previous + weighted, 0.0)
+
+
+def good(graph: ThoughtGraph, ids: Sequence[str], threshold: float) -> bool:
+    """Whether one of these thoughts ends a chain and has at least that value."""
+    return any(graph.thoughts[id]["kind"] == "final" and own_value(graph, id) >= threshold for id in ids)
 
 
 def best_new(graph: ThoughtGraph, id: str) -> str | None:

@@ -38,8 +38,8 @@ class Run(TypedDict):
     """Where a search stands: everything small that changes from superstep to superstep.
 
     `turn` counts the human messages so far and decides `root`; `asked` is the id of the message that asked.
-    `round` counts the passes through the loop. `plan` is what select chose, `fresh` what generate put out
-    and nobody has looked at yet, `silent` counts the last rounds in which the policy wrote nothing at all.
+    `round` counts the passes through the loop. `plan` is what select chose last, `fresh` what came
+    of it, `silent` counts the last rounds in which the policy wrote nothing at all.
     `stopped` says why the search ended, `best` which thought holds the answer, `verified` whether a verifier
     accepted it. `budget` holds the keywords of the budget in force where the question brought its own.
     """

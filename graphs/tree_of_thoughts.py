@@ -9,7 +9,7 @@ from typing import Literal
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.beams import best_answer, ranking
+from rlm_agent.graphs.beams import best_answer, ranking, reached
 from rlm_agent.graphs.common import Common, Model, build
 from rlm_agent.graphs.rules import Reasoner, Rules, Search
 from rlm_agent.operators.backtrack import backtrack
@@ -72,7 +72,8 @@ def create_tree_of_thoughts(
 
     def next_level(state: Search) -> Plan:
         graph = state.graph
-        return [(id, count) for id in graph.walk() if (count := missing(graph, id))]
+        level = reached(state) or [graph.root]
+        return [(id, count) for id in level if (count := missing(graph, id))]
 
     def next_thought(state: Search) -> Plan:
         first_counts = state.setting.verifier is None
@@ -80,7 +81,8 @@ def create_tree_of_thoughts(
         def waits(graph: ThoughtGraph, id: str) -> bool:
             return missing(graph, id) > 0 or (first_counts and recorded(graph, id))
 
-        id = backtrack(state.graph, score, waits)
+        # Below an exhausted thought nothing is missing, though there may be an answer whose turn has come.
+        id = backtrack(state.graph, score, waits, None if first_counts else is_open)
         count = 0 if id is None else missing(state.graph, id)
         return [(id, count)] if id is not None and count else []
 
@@ -98,6 +100,11 @@ def create_tree_of_thoughts(
     select, answer = (next_level, best_answer) if search == "bfs" else (next_thought, first_recorded)
     rules = Rules(select=select, prune=prune, answer=answer, rounds=rounds)
     return build("tree_of_thoughts", model, rules, common)
+
+
+def is_open(graph: ThoughtGraph, id: str) -> bool:
+    """Whether a thought may be selected."""
+    return not graph.stats[id]["closed"]
 
 
 def _check(

@@ -1,6 +1,6 @@
 """Resample: which particles live on, by weight and by chance (blueprint §1, traversal operators).
 
-A particle is a chain on its way; `Stats.particles` says how many of them stand at a thought.
+A particle is a chain on its way; the root's `Stats.population` says how many of them stand at which thoughts.
 """
 
 import math
@@ -17,8 +17,7 @@ _CLIP = 1e-7
 
 def population(graph: ThoughtGraph) -> Counter[str]:
     """How many particles stand where, in the order of `walk`."""
-    counts = {id: graph.stats[id].get("particles", 0) for id in graph.walk()}
-    return Counter({id: count for id, count in counts.items() if count})
+    return Counter(graph.stats[graph.root].get("population", {}))
 
 
 def moved(graph: ThoughtGraph, fresh: Sequence[str]) -> Counter[str]:
@@ -60,10 +59,18 @@ def settle(graph: ThoughtGraph, counts: Mapping[str, int], left: Sequence[str]) 
     """
     stats = {}
     for id in dict.fromkeys([*left, *counts]):
-        before, count = graph.stats[id], counts.get(id, 0)
-        closed = before["closed"] or not (count or before["children"])
-        stats[id] = Stats({**before, "particles": count, "closed": closed})
+        before = graph.stats[id]
+        closed = before["closed"] or not (counts.get(id) or before["children"])
+        stats[id] = Stats({**before, "closed": closed})
+    living = sorted((id for id, count in counts.items() if count), key=lambda id: _place(graph, id))
+    root = stats.get(graph.root, graph.stats[graph.root])
+    stats[graph.root] = Stats({**root, "population": {id: counts[id] for id in living}})
     return Writes({}, stats)
+
+
+def _place(graph: ThoughtGraph, id: str) -> list[int]:
+    """What sorts thoughts in the order of `walk`."""
+    return [graph.thoughts[step]["index"] for step in graph.path(id)[1:]]
 
 
 def draw_points(count: int, seed: int, *counter: str | int) -> list[float]:

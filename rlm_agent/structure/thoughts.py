@@ -8,9 +8,11 @@ its own id and from their number.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, TypeVar
 
 from rlm_agent.structure.ids import child_id
+
+T = TypeVar("T")
 
 Kind = Literal["root", "step", "final", "failed"]
 """`root` holds the question, `step` can be continued, `final` ends a chain, `failed` was refused."""
@@ -54,8 +56,8 @@ class Stats(TypedDict):
 
     `visits` counts the backups through the thought and `q` is their mean return in [-1, 1]; `value` is
     its own evaluation in [0, 1], None before one; `children` counts those generated so far; `closed`
-    means that it is not to be selected again (pruned, finished or exhausted). `particles`, of a population
-    only, counts the particles that stand at the thought. `feedback` is what a textual evaluation says of it,
+    means that it is not to be selected again (pruned, finished or exhausted). `population`, of a root only,
+    counts the particles that stand at each thought. `feedback` is what a textual evaluation says of it,
     and `preferences` maps other thoughts' ids to the probability that this one is better.
     """
 
@@ -64,7 +66,7 @@ class Stats(TypedDict):
     value: float | None
     children: int
     closed: bool
-    particles: NotRequired[int]
+    population: NotRequired[dict[str, int]]
     feedback: NotRequired[str]
     preferences: NotRequired[dict[str, float]]
 
@@ -143,4 +145,36 @@ class ThoughtGraph:
 
     def updated(self, writes: Writes) -> "ThoughtGraph":
         """The graph after an operator's writes; this one stays as it is."""
-        return ThoughtGraph(self.root, {**self.thoughts, **writes.thoughts}, {**self.stats, **writes.stats})
+        return ThoughtGraph(
+            self.root, _laid_over(self.thoughts, writes.thoughts), _laid_over(self.stats, writes.stats)
+        )
+
+
+class Overlay(Mapping[str, T]):
+    """A large mapping with a few entries laid over it, so that nobody copies the large one."""
+
+    def __init__(self, below: Mapping[str, T], above: Mapping[str, T]) -> None:
+        self.below = below
+        self.above = above
+
+    def __getitem__(self, key: str) -> T:
+        return self.above[key] if key in self.above else self.below[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.below
+        yield from (key for key in self.above if key not in self.below)
+
+    def __len__(self) -> int:
+        return len(self.below) + sum(key not in self.below for key in self.above)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.above or key in self.below
+
+
+def _laid_over(below: Mapping[str, T], above: Mapping[str, T]) -> Mapping[str, T]:
+    """`above` over `below`, of which what was laid over it before is the small part."""
+    if not above:
+        return below
+    if isinstance(below, Overlay):
+        return Overlay(below.below, {**below.above, **above})
+    return Overlay(below, above)

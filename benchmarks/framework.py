@@ -1,0 +1,79 @@
+"""What the framework itself costs: processor time a thought that is no model's, in small and in large trees.
+
+    python benchmarks/framework.py [THOUGHTS ...]    # 100 and 10,000 by default
+
+A scripted policy and a scripted value, whose own time is measured and taken off, grow a tree of so many thoughts
+by each strategy; the figure is the median of five runs, in milliseconds of processor time a thought.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, create_reasoner
+from rlm_agent.models.fake import Reply
+from rlm_agent.structure.ids import derive_seed
+
+STEPS = Steps(max_tokens=16, max_steps=24)
+ROUNDS = 5
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "best_of_n": {"n": 1_000_000, "parallel": 16},
+    "beam_search": {},
+    "best_first": {"parallel": 4},
+    "mcts": {},
+    "mcts, x1": {"branching": 4, "widening": 0.0, "rollout": False},
+}
+
+
+def script(question: str, prefix: str) -> list[Reply]:
+    """Twelve ways on from everywhere, no two of which lead to the same text, and now and then an end."""
+    depth = prefix.count("\n")
+    return [(f"step {number} of {depth}", -1.0, depth > 5 and number == 0) for number in range(12)]
+
+
+class Timed(FakePolicy):
+    """A scripted policy that knows how much time was spent in it."""
+
+    spent = 0.0
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        started = time.process_time()
+        completions = super().generate(requests)
+        self.requests.clear()
+        self.spent += time.process_time() - started
+        return completions
+
+
+def cost(name: str, parameters: dict[str, Any], thoughts: int) -> float:
+    """Milliseconds of processor time a thought beside the models', in a tree of so many thoughts."""
+    policy = Timed(script)
+    value = FakeValue(lambda steps: derive_seed(0, *steps) / 2**63)
+    reasoner = create_reasoner(
+        name.split(",")[0],
+        policy,
+        value=value,
+        steps=STEPS,
+        budget=Budget(nodes=thoughts),
+        seed=1,
+        **parameters,
+    )
+    started = time.process_time()
+    usage = reasoner.invoke({"messages": [("user", "where to?")]}, {"recursion_limit": 10**6})["usage"]
+    return 1000 * (time.process_time() - started - policy.spent) / usage["nodes"]
+
+
+def main(sizes: Sequence[int]) -> None:
+    """Print one row a strategy."""
+    print("strategy".ljust(16), *(f"{size:>12,}" for size in sizes))
+    for name, parameters in STRATEGIES.items():
+        medians = [
+            statistics.median(cost(name, parameters, size) for _ in range(ROUNDS if size < 1000 else 1))
+            for size in sizes
+        ]
+        print(name.ljust(16), *(f"{median:>12.2f}" for median in medians), flush=True)
+
+
+if __name__ == "__main__":
+    main([int(size) for size in sys.argv[1:]] or [100, 10_000])
