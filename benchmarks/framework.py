@@ -12,15 +12,21 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, create_reasoner
+from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, Verdict, create_reasoner
 from rlm_agent.models.fake import Reply
 from rlm_agent.structure.ids import derive_seed
 
 STEPS = Steps(max_tokens=16, max_steps=24)
 ROUNDS = 5
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "best_of_n": {"n": 1_000_000, "parallel": 16},
+    "best_of_n": {"n": 1_000_000, "parallel": 1},
+    "self_consistency": {"n": 1_000_000, "parallel": 16},
     "beam_search": {},
+    "dvts": {},
+    "particle_filtering": {},
+    "tree_of_thoughts, bfs": {},
+    "tree_of_thoughts, dfs": {"search": "dfs"},
+    "rest_mcts": {},
     "best_first": {"parallel": 4},
     "mcts": {},
     "mcts, x1": {"branching": 4, "widening": 0.0, "rollout": False},
@@ -57,6 +63,7 @@ def cost(name: str, parameters: dict[str, Any], thoughts: int) -> float:
         steps=STEPS,
         budget=Budget(nodes=thoughts),
         seed=1,
+        verifier=lambda question, answer: Verdict(False),
         **parameters,
     )
     started = time.process_time()
@@ -66,13 +73,13 @@ def cost(name: str, parameters: dict[str, Any], thoughts: int) -> float:
 
 def main(sizes: Sequence[int]) -> None:
     """Print one row a strategy."""
-    print("strategy".ljust(16), *(f"{size:>12,}" for size in sizes))
+    print("strategy".ljust(24), *(f"{size:>12,}" for size in sizes))
     for name, parameters in STRATEGIES.items():
         medians = [
             statistics.median(cost(name, parameters, size) for _ in range(ROUNDS if size < 1000 else 1))
             for size in sizes
         ]
-        print(name.ljust(16), *(f"{median:>12.2f}" for median in medians), flush=True)
+        print(name.ljust(24), *(f"{median:>12.2f}" for median in medians), flush=True)
 
 
 if __name__ == "__main__":

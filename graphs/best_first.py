@@ -5,11 +5,14 @@ index, the chance to end well that the next token buys, are ours.
 """
 
 import math
+from collections.abc import Mapping
+from functools import partial
 
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.common import Common, Model, build
 from rlm_agent.graphs.rules import Reasoner, Rules, Search
+from rlm_agent.operators.frontier import Frontier
 from rlm_agent.operators.prune import close, known_states, novelty
 from rlm_agent.operators.select import best
 from rlm_agent.operators.writing import Plan
@@ -18,6 +21,9 @@ from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 _LEAST = 1e-3
 """What a thought is worth at least: a value of 0 may be wrong, and would never be looked into again."""
+
+_KEPT = 64
+"""How many searches' frontiers are kept from round to round; others are made anew."""
 
 
 def create_best_first(
@@ -30,7 +36,7 @@ def create_best_first(
 ) -> Reasoner:
     """A reasoner that gives the `parallel` most promising thoughts one more child each, round after round.
 
-    trust: how many children a thought's own value weighs as much as, see `promises`.
+    trust: how many children a thought's own value weighs as much as, see `promise`.
     hope: what counts as the value of the root, and of other thoughts without one.
 
     A thought's index is its promise / the steps that are missing to the mean length of the chains that have
@@ -44,49 +50,53 @@ def create_best_first(
     if common.get("value") is None:
         common["value"] = "head"
 
+    frontiers: dict[str, Frontier] = {}
+
+    def frontier_of(search: Search) -> Frontier:
+        """The frontier that was kept from the last round, or a new one, as after a stop."""
+        kept = frontiers.pop(search.run["reply"], None)
+        if kept is None or not kept.fits(search.graph, search.run["round"]):
+            kept = Frontier(search.graph, search.run["round"], partial(promise, trust=trust, hope=hope))
+        frontiers[search.run["reply"]] = kept
+        for forgotten in list(frontiers)[:-_KEPT]:
+            frontiers.pop(forgotten, None)
+        return kept
+
     def select(search: Search) -> Plan:
-        graph = search.graph
-        promise, length = promises(graph, trust, hope), mean_length(graph)
-
-        def index(id: str) -> float:
-            return promise[id] / max(1.0, length - graph.thoughts[id]["depth"])
-
-        frontier = [id for id in graph.walk() if not graph.stats[id]["closed"]]
-        return [(id, 1) for id in sorted(frontier, key=index, reverse=True)[:parallel]]
+        return [(id, 1) for id in frontier_of(search).best(search.graph, parallel)]
 
     def prune(search: Search) -> Writes:
-        return close(search.graph, known_states(search.graph, search.run["fresh"]))
+        graph, fresh = search.graph, search.run["fresh"]
+        kept = frontiers.get(search.run["reply"])
+        if kept is None or not kept.fits(graph, search.run["round"] - 1):
+            return close(graph, known_states(graph, fresh))
+        writes = close(graph, kept.known(graph, fresh))
+        kept.grow(graph.updated(writes), fresh)
+        return writes
 
     return build("best_first", model, Rules(select=select, prune=prune, answer=best, distinct=True), common)
 
 
-def promises(graph: ThoughtGraph, trust: float, hope: float) -> dict[str, float]:
-    """What the next child of each thought may be expected to be worth, in [0, 1].
+def promise(
+    graph: ThoughtGraph, id: str, found: Mapping[str, float], *, trust: float, hope: float
+) -> float | None:
+    """What the next child of a thought may be expected to be worth, in [0, 1]; None for a repeat.
 
     Its `novelty` · (trust · V + Σ promises of its children) / (trust + their number): its own value V,
-    corrected by what came of it so far. Children that lead where the tree has been already count for the
-    novelty alone; those that failed are worth nothing.
+    corrected by what came of it so far, as `found` has it. Children that lead where the tree has been already
+    count for the novelty alone; those that failed are worth nothing.
     """
-    found: dict[str, float] = {}
-    for id in reversed(list(graph.walk())):
-        value = graph.stats[id]["value"]
-        own = hope if value is None else max(value, _LEAST)
-        new = [found[child] for child in graph.children(id) if child in found]
-        promise = (trust * own + math.fsum(new)) / (trust + len(new))
-        if graph.thoughts[id]["kind"] == "failed":
-            found[id] = 0.0
-        elif not is_repeat(graph, id):
-            found[id] = promise * novelty(graph, id)
-    return found
+    if graph.thoughts[id]["kind"] == "failed":
+        return 0.0
+    if is_repeat(graph, id):
+        return None
+    value = graph.stats[id]["value"]
+    own = hope if value is None else max(value, _LEAST)
+    new = [found[child] for child in graph.children(id) if child in found]
+    return novelty(graph, id) * (trust * own + math.fsum(new)) / (trust + len(new))
 
 
 def is_repeat(graph: ThoughtGraph, id: str) -> bool:
     """Whether a step was closed because its state is known."""
     stats = graph.stats[id]
     return graph.thoughts[id]["kind"] == "step" and stats["closed"] and not stats["children"]
-
-
-def mean_length(graph: ThoughtGraph) -> float:
-    """The mean depth of the chains that have come to an answer; 0 where none has."""
-    depths = [graph.thoughts[id]["depth"] for id in graph.finals()]
-    return math.fsum(depths) / len(depths) if depths else 0.0

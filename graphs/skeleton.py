@@ -7,7 +7,7 @@ are bodies of code that ask models (`models/drive.py`), so that the same graph s
 from itertools import pairwise
 from typing import Any
 
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import END, START, StateGraph
 
 from rlm_agent.graphs.nodes import Node, Nodes, State
@@ -32,7 +32,7 @@ def compile_search(name: str, strategy: str, rules: Rules, parts: Parts, **optio
         search_state(parts.budget), input_schema=ReasonerInput, output_schema=ReasonerOutput
     )
     for operator, body in {"begin": nodes.begin, **loop, "conclude": nodes.conclude}.items():
-        builder.add_node(operator, both_ways(operator, body))
+        builder.add_node(operator, BothWays(operator, body))
     operators = list(loop)
     builder.add_edge(START, "begin")
     for operator, following in pairwise(operators[1:]):
@@ -44,13 +44,19 @@ def compile_search(name: str, strategy: str, rules: Rules, parts: Parts, **optio
     return builder.compile(name=name, **options)
 
 
-def both_ways(name: str, body: Node) -> RunnableLambda[Any, State]:
-    """One body of code as a node for plain and for async runs."""
+class BothWays(Runnable[Any, State]):
+    """One body of code as a node for plain and for async runs.
 
-    def run(state: State) -> State:
-        return drive(body(state))
+    LangGraph traces a node by itself; a `RunnableLambda` would trace it again, and look at the signature of
+    the body in each round, which takes longer than most bodies.
+    """
 
-    async def arun(state: State) -> State:
-        return await adrive(body(state))
+    def __init__(self, name: str, body: Node) -> None:
+        self.name = name
+        self._body = body
 
-    return RunnableLambda(run, afunc=arun, name=name)
+    def invoke(self, input: State, config: RunnableConfig | None = None, **kwargs: Any) -> State:
+        return drive(self._body(input))
+
+    async def ainvoke(self, input: State, config: RunnableConfig | None = None, **kwargs: Any) -> State:
+        return await adrive(self._body(input))

@@ -35,7 +35,19 @@ def twin(graph: ThoughtGraph, id: str) -> str:
 
 def duplicates(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that have an elder sibling which says the same."""
-    return [id for id in ids if twin(graph, id) != id]
+    parents = dict.fromkeys(graph.thoughts[id]["parent"] for id in ids)
+    first = {id for parent in parents if parent is not None for id in distinct_children(graph, parent)}
+    return [id for id in ids if id not in first and graph.thoughts[id]["kind"] not in ("root", "failed")]
+
+
+def distinct_children(graph: ThoughtGraph, id: str) -> list[str]:
+    """The children of a thought that say what no elder one says; failed ones say nothing."""
+    first: dict[tuple[str, str], str] = {}
+    for child in graph.children(id):
+        thought = graph.thoughts[child]
+        if thought["kind"] != "failed":
+            first.setdefault((thought["kind"], _meaning(thought)), child)
+    return list(first.values())
 
 
 def known_states(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
@@ -43,17 +55,27 @@ def known_states(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
 
     Equal states are interchangeable, whichever way led there; thoughts without a state are their own.
     """
+    return list(elders(graph, ids))
+
+
+def elders(graph: ThoughtGraph, ids: Sequence[str]) -> dict[str, str]:
+    """The thought that each of `known_states` repeats: of several, the most visited one."""
     fresh = set(ids)
-    seen = {graph.thoughts[id].get("state") for id in graph.walk() if id not in fresh}
-    known = []
-    for id in ids:
-        state = graph.thoughts[id].get("state")
-        if state is None or graph.thoughts[id]["kind"] == "failed":
-            continue
-        if state in seen:
-            known.append(id)
-        seen.add(state)
-    return known
+    first: dict[str, str] = {}
+    for id in (id for id in graph.walk() if id not in fresh):
+        _meet(graph, first, id)
+    return {id: elder for id in ids if (elder := _meet(graph, first, id)) is not None}
+
+
+def _meet(graph: ThoughtGraph, first: dict[str, str], id: str) -> str | None:
+    """Who was there before in a thought's state; the more visited one of them stays."""
+    state = graph.thoughts[id].get("state")
+    if state is None or graph.thoughts[id]["kind"] == "failed":
+        return None
+    elder = first.setdefault(state, id)
+    if graph.stats[id]["visits"] > graph.stats[elder]["visits"]:
+        first[state] = id
+    return None if elder == id else elder
 
 
 def beyond_top(graph: ThoughtGraph, ids: Sequence[str], score: Score, count: int) -> list[str]:
