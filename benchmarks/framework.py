@@ -2,8 +2,9 @@
 
     python benchmarks/framework.py [THOUGHTS ...]    # 100 and 10,000 by default
 
-A scripted policy and a scripted value, whose own time is measured and taken off, grow a tree of so many thoughts
-by each strategy; the figure is the median of five runs, in milliseconds of processor time a thought.
+A scripted policy and a scripted value grow a tree of so many thoughts by each strategy. The policy's own
+time is measured and taken off. The figure is the median of five runs of a small tree, or of one run of a
+large one, in milliseconds of processor time a thought.
 """
 
 import statistics

@@ -10,10 +10,10 @@ from functools import partial
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.rules import Reasoner, Rules, Search
-from rlm_agent.operators.frontier import Frontier
+from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.operators.prune import close, known_states, novelty
+from rlm_agent.operators.rules.frontier import Frontier
 from rlm_agent.operators.select import best
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError

@@ -2,9 +2,9 @@
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.chains import sample_chains
-from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.rules import Reasoner, Rules
+from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.rules import Reasoner, Rules
+from rlm_agent.graphs.shared.chains import sample_chains
 from rlm_agent.operators.evaluate import chain_value
 from rlm_agent.operators.select import best, vote
 from rlm_agent.tasks.answers import normalise

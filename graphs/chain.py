@@ -2,8 +2,8 @@
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.operators.select import best, open_leaves
 from rlm_agent.operators.writing import Plan
 

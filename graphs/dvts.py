@@ -9,9 +9,9 @@ from itertools import groupby
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.beams import begin, best_answer, hopeless, leaves, ranking
-from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.shared.beams import begin, best_answer, hopeless, leaves, ranking
 from rlm_agent.operators.prune import close
 from rlm_agent.operators.select import best
 from rlm_agent.operators.writing import Plan

@@ -9,12 +9,14 @@ from typing import Literal
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.operators.backpropagate import backpropagate_all
 from rlm_agent.operators.generate import generate, generate_to_end
-from rlm_agent.operators.prune import all_closed, exhausted, repeats, twin
-from rlm_agent.operators.select import PRIORS, best, descend, most_visited
+from rlm_agent.operators.prune import all_closed, close, elders, exhausted, known_states, repeats, twin
+from rlm_agent.operators.rules.adaptive import Adaptive
+from rlm_agent.operators.rules.virtual import pick_several
+from rlm_agent.operators.select import PRIORS, best, follow, most_visited, puct_scores, uct_scores
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
@@ -27,6 +29,9 @@ def create_mcts(
     widening: float = 0.5,
     rollout: bool = True,
     simulations: int | None = None,
+    parallel: int = 1,
+    formula: Literal["puct", "uct"] = "puct",
+    c: float = math.sqrt(2),
     c1: float = 1.25,
     c2: float = 19652.0,
     prior: Literal["policy", "uniform"] = "uniform",
@@ -35,6 +40,8 @@ def create_mcts(
     learning_rate: float = 0.5,
     answer_by: Literal["value", "visits"] = "value",
     distinct: bool = False,
+    merge: bool = False,
+    adaptive: Adaptive | bool = False,
     **common: Unpack[Common],
 ) -> Reasoner:
     """A reasoner that grows a tree where its statistics promise most.
@@ -43,25 +50,37 @@ def create_mcts(
         (progressive widening); `widening=0` is x1's fixed branching.
     rollout: carry each new step on to the end of its chain, and keep that chain in the tree.
     simulations: bound on the rounds; None leaves it to the budget.
-    c1, c2: exploration in PUCT, 1.25 and 19652 in x1. prior: of a child, see `operators.select`.
+    parallel: leaves a round, written in one batch; picked with a virtual loss, see `operators.rules.virtual`.
+    formula: how a child is scored. c: exploration in UCT, √2 as in UCB1 for returns in [0, 1].
+    c1, c2: exploration in PUCT, 1.25 and 19652 in x1. prior: of a child in PUCT, see `operators.select`.
     patience: with widening, a thought all of whose children are closed is given up once so many samples
         under it have brought nothing new; the root never is.
     gamma, learning_rate: of the backup, see `operators.backpropagate`; x1 has γ in [.95, 1], lr = 1.
     answer_by: of the finished chains, take that of the highest value, or the most visited one. Neither
         has a share of the exploration term.
-    distinct: sample the children of a thought without replacement, see `operators.distinct`.
+    distinct: sample the children of a thought without replacement, see `operators.rules.distinct`.
+    merge: a step whose state is known from anywhere in the tree is closed, and returns what is known of the
+        state. So the tree stays a tree: one thought of a state is searched, and its statistics are its own.
+    adaptive: multiply the number of children by how unsure the policy was, see `operators.rules.adaptive`.
 
     A leaf's return is 2v − 1 for its value v in [0, 1], 0 where nobody has valued it. Deviations from x1:
     x1 itself is `branching` ≥ 2, `widening=0`, `rollout=False`, and mixes model values and rollouts by α
     where here the backup does. `common` is documented at `Common`.
     """
     _check(branching, widening, prior, patience, learning_rate)
+    if parallel < 1 or not c >= 0 or formula not in ("puct", "uct"):
+        raise InputError(
+            f"parallel={parallel}, formula={formula!r}, c={c}: give at least 1, puct or uct, and 0"
+        )
     answers = {"value": best, "visits": most_visited}
+    score = uct_scores(c) if formula == "uct" else puct_scores(PRIORS[prior], c1, c2)
+    rule = Adaptive.named(adaptive)
 
     def missing(graph: ThoughtGraph, id: str) -> int:
         """How many children a thought is still short of."""
         stats = graph.stats[id]
         wanted = branching * math.pow(stats["visits"] + 1, widening)
+        wanted *= rule.factor(graph, id) if rule else 1
         return math.ceil(wanted) - stats["children"]
 
     def wants_children(graph: ThoughtGraph, id: str) -> bool:
@@ -74,24 +93,30 @@ def create_mcts(
         return id != graph.root and repeats(graph, id) >= patience
 
     def select(search: Search) -> Plan:
-        graph = search.graph
-        leaf = descend(graph, wants_children=wants_children, priors=PRIORS[prior], c1=c1, c2=c2)
-        return [] if leaf is None else [(leaf, max(1, missing(graph, leaf)))]
+        return pick_several(
+            search.graph, parallel, lambda graph: follow(graph, wants_children, score), missing
+        )
+
+    def merge_known(search: Search) -> Writes:
+        return close(search.graph, known_states(search.graph, search.run["fresh"]))
 
     def backpropagate(search: Search) -> Writes:
         graph = search.graph
         leaves = _leaves(graph, search.run["fresh"])
-        returns = [(leaf, _return(graph, leaf)) for leaf in leaves]
+        known = elders(graph, leaves) if merge else {}
+        returns = [(leaf, _return(graph, known.get(leaf, leaf))) for leaf in leaves]
         backed_up = backpropagate_all(graph, returns, gamma=gamma, learning_rate=learning_rate)
         return backed_up.followed_by(exhausted(graph.updated(backed_up), leaves, given_up))
 
     rules = Rules(
         select=select,
         expand=generate_to_end if rollout else generate,
+        prune=merge_known if merge else None,
         backpropagate=backpropagate,
         answer=answers[answer_by],
         rounds=simulations,
         distinct=distinct,
+        traced=rule is not None,
     )
     return build("mcts", model, rules, common)
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.beams import begin, hopeless
-from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.rules import Reasoner, Rules, Search
-from rlm_agent.operators.resample import draw_points, logit, moved, population, resample, settle
+from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.shared.beams import begin, hopeless
+from rlm_agent.operators.rules.resample import draw_points, logit, moved, population, resample, settle
 from rlm_agent.operators.select import best, own_value
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError
@@ -35,7 +35,7 @@ def create_particle_filtering(
     resampling_temperature: divides the log-weights; 1 in its_hub. `temperature` is the policy's.
 
     In each round every unfinished particle writes one step. Its log-weight is the logit of the value of that
-    step, clipped as in `operators.resample`, and the next population is drawn from the softmax of all
+    step, clipped as in `operators.rules.resample`, and the next population is drawn from the softmax of all
     log-weights. A step without a value counts as one of value 0. A thought that has lost all its
     particles is closed. When all particles have finished, the search ends; the one of the highest
     value holds the answer, the first of several, or, where none is left, the best finished chain that died.

@@ -8,16 +8,25 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
+from rlm_agent.graphs.armap import create_armap
 from rlm_agent.graphs.beam_search import create_beam_search
 from rlm_agent.graphs.best_first import create_best_first
 from rlm_agent.graphs.best_of_n import create_best_of_n
 from rlm_agent.graphs.chain import create_chain
-from rlm_agent.graphs.common import Common, Judge, Model
+from rlm_agent.graphs.coat import create_coat
 from rlm_agent.graphs.dvts import create_dvts
+from rlm_agent.graphs.graph_of_thoughts import create_graph_of_thoughts
+from rlm_agent.graphs.journey import create_journey
+from rlm_agent.graphs.lats import create_lats
+from rlm_agent.graphs.llama_berry import create_llama_berry
+from rlm_agent.graphs.long_chain import create_long_chain
+from rlm_agent.graphs.machine.common import Common, Judge, Model
+from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.graphs.mcts import create_mcts
 from rlm_agent.graphs.particle_filtering import create_particle_filtering
+from rlm_agent.graphs.react import create_react
 from rlm_agent.graphs.rest_mcts import create_rest_mcts
-from rlm_agent.graphs.rules import Reasoner
+from rlm_agent.graphs.rstar import create_rstar
 from rlm_agent.graphs.self_consistency import create_self_consistency
 from rlm_agent.graphs.tree_of_thoughts import create_tree_of_thoughts
 from rlm_agent.structure.budget import Budget
@@ -34,7 +43,16 @@ STRATEGIES: dict[str, Callable[..., Reasoner]] = {
     "tree_of_thoughts": create_tree_of_thoughts,
     "best_first": create_best_first,
     "mcts": create_mcts,
+    "graph_of_thoughts": create_graph_of_thoughts,
     "rest_mcts": create_rest_mcts,
+    "llama_berry": create_llama_berry,
+    "rstar": create_rstar,
+    "journey": create_journey,
+    "long_chain": create_long_chain,
+    "coat": create_coat,
+    "armap": create_armap,
+    "react": create_react,
+    "lats": create_lats,
 }
 
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.beams import best_answer
-from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.shared.beams import best_answer
 from rlm_agent.models.drive import Asking
 from rlm_agent.operators.backpropagate import backpropagate, expected_value
 from rlm_agent.operators.evaluate import evaluate

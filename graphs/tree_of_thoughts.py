@@ -9,9 +9,9 @@ from typing import Literal
 
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.beams import best_answer, ranking, reached
-from rlm_agent.graphs.common import Common, Model, build
-from rlm_agent.graphs.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.shared.beams import best_answer, ranking, reached
 from rlm_agent.operators.backtrack import backtrack
 from rlm_agent.operators.prune import beyond_top, close, duplicates, exhausted
 from rlm_agent.operators.writing import Plan

@@ -7,25 +7,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlm_agent.graphs.armap import create_armap
     from rlm_agent.graphs.beam_search import create_beam_search
     from rlm_agent.graphs.best_first import create_best_first
     from rlm_agent.graphs.best_of_n import create_best_of_n
     from rlm_agent.graphs.chain import create_chain
+    from rlm_agent.graphs.coat import create_coat
     from rlm_agent.graphs.dvts import create_dvts
+    from rlm_agent.graphs.graph_of_thoughts import create_graph_of_thoughts
+    from rlm_agent.graphs.journey import create_journey
+    from rlm_agent.graphs.lats import create_lats
+    from rlm_agent.graphs.llama_berry import create_llama_berry
+    from rlm_agent.graphs.long_chain import create_long_chain
     from rlm_agent.graphs.mcts import create_mcts
+    from rlm_agent.graphs.nested import ReasonerPolicy, ReasonerValue
     from rlm_agent.graphs.particle_filtering import create_particle_filtering
+    from rlm_agent.graphs.react import create_react
     from rlm_agent.graphs.reasoner import create_reasoner
     from rlm_agent.graphs.rest_mcts import create_rest_mcts
+    from rlm_agent.graphs.rstar import create_rstar
     from rlm_agent.graphs.self_consistency import create_self_consistency
+    from rlm_agent.graphs.tracing import trace
     from rlm_agent.graphs.tree_of_thoughts import create_tree_of_thoughts
     from rlm_agent.models.fake import FakePolicy, FakeValue
     from rlm_agent.models.gguf.policy import GGUFPolicy
     from rlm_agent.models.protocols import Completion, Decoding, Policy, Request, Value
+    from rlm_agent.models.rollouts import RolloutValue
+    from rlm_agent.models.values import FunctionValue, VerifierValue
+    from rlm_agent.operators.operations.choosing import KeepBest, KeepValid, Score, Selector
+    from rlm_agent.operators.operations.making import Aggregate, Generate, Improve, Reason, ValidateAndImprove
+    from rlm_agent.operators.rules.adaptive import Adaptive
     from rlm_agent.structure.budget import Budget, Usage
     from rlm_agent.structure.errors import RlmError
     from rlm_agent.structure.formats import AnswerEnd, StepFormat
     from rlm_agent.structure.steps import Checked, Steps, Verdict, Verifier
     from rlm_agent.structure.thoughts import Stats, Thought, ThoughtGraph
+    from rlm_agent.tools.calculator import Calculator
+    from rlm_agent.tools.protocols import Tool
+    from rlm_agent.tools.toolbox import Toolbox
 
 __version__ = "0.1.0"
 
@@ -39,8 +58,19 @@ _HOMES = {
     "create_particle_filtering": "graphs.particle_filtering",
     "create_tree_of_thoughts": "graphs.tree_of_thoughts",
     "create_best_first": "graphs.best_first",
+    "create_graph_of_thoughts": "graphs.graph_of_thoughts",
     "create_mcts": "graphs.mcts",
     "create_rest_mcts": "graphs.rest_mcts",
+    "create_llama_berry": "graphs.llama_berry",
+    "create_armap": "graphs.armap",
+    "create_rstar": "graphs.rstar",
+    "create_react": "graphs.react",
+    "create_lats": "graphs.lats",
+    "create_journey": "graphs.journey",
+    "create_long_chain": "graphs.long_chain",
+    "create_coat": "graphs.coat",
+    "ReasonerPolicy": "graphs.nested",
+    "ReasonerValue": "graphs.nested",
     "FakePolicy": "models.fake",
     "FakeValue": "models.fake",
     "GGUFPolicy": "models.gguf.policy",
@@ -49,6 +79,19 @@ _HOMES = {
     "Policy": "models.protocols",
     "Request": "models.protocols",
     "Value": "models.protocols",
+    "RolloutValue": "models.rollouts",
+    "FunctionValue": "models.values",
+    "VerifierValue": "models.values",
+    "Adaptive": "operators.rules.adaptive",
+    "Aggregate": "operators.operations.making",
+    "Generate": "operators.operations.making",
+    "Improve": "operators.operations.making",
+    "KeepBest": "operators.operations.choosing",
+    "KeepValid": "operators.operations.choosing",
+    "Reason": "operators.operations.making",
+    "Score": "operators.operations.choosing",
+    "Selector": "operators.operations.choosing",
+    "ValidateAndImprove": "operators.operations.making",
     "Budget": "structure.budget",
     "Usage": "structure.budget",
     "RlmError": "structure.errors",
@@ -61,41 +104,73 @@ _HOMES = {
     "Stats": "structure.thoughts",
     "Thought": "structure.thoughts",
     "ThoughtGraph": "structure.thoughts",
+    "Calculator": "tools.calculator",
+    "Tool": "tools.protocols",
+    "Toolbox": "tools.toolbox",
+    "trace": "graphs.tracing",
 }
 
 __all__ = [
+    "Adaptive",
+    "Aggregate",
     "AnswerEnd",
     "Budget",
+    "Calculator",
     "Checked",
     "Completion",
     "Decoding",
     "FakePolicy",
     "FakeValue",
+    "FunctionValue",
     "GGUFPolicy",
+    "Generate",
+    "Improve",
+    "KeepBest",
+    "KeepValid",
     "Policy",
+    "Reason",
+    "ReasonerPolicy",
+    "ReasonerValue",
     "Request",
     "RlmError",
+    "RolloutValue",
+    "Score",
+    "Selector",
     "Stats",
     "StepFormat",
     "Steps",
     "Thought",
     "ThoughtGraph",
+    "Tool",
+    "Toolbox",
     "Usage",
+    "ValidateAndImprove",
     "Value",
     "Verdict",
     "Verifier",
+    "VerifierValue",
     "__version__",
+    "create_armap",
     "create_beam_search",
     "create_best_first",
     "create_best_of_n",
     "create_chain",
+    "create_coat",
     "create_dvts",
+    "create_graph_of_thoughts",
+    "create_journey",
+    "create_lats",
+    "create_llama_berry",
+    "create_long_chain",
     "create_mcts",
     "create_particle_filtering",
+    "create_react",
     "create_reasoner",
     "create_rest_mcts",
+    "create_rstar",
     "create_self_consistency",
     "create_tree_of_thoughts",
+    "trace",
 ]
 
 

@@ -16,6 +16,9 @@ MINI = ROOT / "rlm_agent" / "models" / "weights" / "mini.gguf"
 EXAMPLES = {
     "node_in_an_app.py": [],
     "watch_a_search.py": [],
+    "nested.py": [],
+    "own_strategy.py": [],
+    "graph_of_thoughts.py": [],
     "go_on_after_a_crash.py": [],
     "own_model.py": [str(MINI)],
 }

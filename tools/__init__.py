@@ -1,1 +1,1 @@
-"""What a thought, a checker or a verifier may call: exact arithmetic on text that nobody trusts."""
+"""What a thought, a checker or a verifier may call: tools by name, and exact arithmetic on untrusted text."""

@@ -54,7 +54,7 @@ def engine(
 ) -> None:
     """Compare generated tokens per second with llama-cpp-python, llama.cpp's server and bare decoding."""
     from rlm_agent.bench.engine import Plan
-    from rlm_agent.evaluation.runs import require_place, write_whole
+    from rlm_agent.evaluation.files import require_place, write_whole
 
     if out is not None:
         require_place(out)

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from rlm_agent.app import bench, train
 from rlm_agent.app.stopping import stoppable
-from rlm_agent.structure.errors import RlmError
+from rlm_agent.structure.errors import InputError, RlmError
+from rlm_agent.structure.events import Event
 
 app = typer.Typer(
     name="rlm-agent",
@@ -30,8 +31,10 @@ ModelOption = Annotated[str, typer.Option(help="mini, or the path of a .gguf fil
 ValueOption = Annotated[
     str | None, typer.Option(help="What values thoughts: head or label of the model, or a .gguf file.")
 ]
-BudgetOption = Annotated[int, typer.Option(help="Most generated tokens for one problem.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+_ONE_FORMAT = "--json and --markdown exclude each other; choose one"
 
 
 @app.command()
@@ -41,17 +44,22 @@ def solve(
     strategy: Annotated[str, typer.Option(help="See `rlm-agent strategies`; name:key=value,…")] = "mcts",
     model: ModelOption = "mini",
     value: ValueOption = None,
-    budget_tokens: BudgetOption = 4000,
+    budget_tokens: Annotated[int, typer.Option(help="Most generated tokens.")] = 4000,
     seed: Annotated[int | None, typer.Option(help="Decides every draw; drawn at random if missing.")] = None,
     as_json: JsonOption = False,
     save: Annotated[Path | None, typer.Option(help="Write the whole tree of thoughts to this file.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write every event of the search to this file, a line of JSON each.")
+    ] = None,
 ) -> None:
     """Solve one problem and show the tree growing; exit code 1 where no verified answer was found."""
     from rlm_agent.app.solving import solve_problem
-    from rlm_agent.evaluation.runs import require_place, write_whole
+    from rlm_agent.evaluation.files import require_place, write_rows, write_whole
+    from rlm_agent.evaluation.traces import trace_rows
 
-    if save is not None:
-        require_place(save)
+    for path in filter(None, (save, trace)):
+        require_place(path)
+    events: list[Event] = []
     with stoppable("nothing was saved"):
         result, tree = solve_problem(
             problem,
@@ -63,6 +71,7 @@ def solve(
             value=value,
             show=not as_json,
             keep=save is not None,
+            watch=events.append,
         )
     report = {
         "answer": result.answer,
@@ -78,6 +87,8 @@ def solve(
     }
     if save is not None:
         write_whole(save, json.dumps({**report, "problem": problem, "task": task, **tree}, indent=1))
+    if trace is not None:
+        write_rows(trace, trace_rows(result.question, events))
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if result.verified else 1)
@@ -86,55 +97,90 @@ def solve(
 @app.command("eval")
 def evaluate(
     task: TaskOption = "game24",
-    strategy: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+    strategy: Annotated[
+        list[str] | None, typer.Option(help="May be given several times; all for every strategy there is.")
+    ] = None,
     model: ModelOption = "mini",
     n: Annotated[int, typer.Option(min=1, help="How many problems; fewer where a split has fewer.")] = 100,
     seed: Annotated[int, typer.Option(help="Draws the problems, and decides every search.")] = 0,
     value: ValueOption = None,
-    budget_tokens: BudgetOption = 4000,
+    budget_tokens: Annotated[
+        list[int] | None,
+        typer.Option(help="Most generated tokens for one problem (4000); may be given several times."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The strategy to compare with, by default best_of_n of all or else the first."),
+    ] = None,
     split: Annotated[str, typer.Option(help="test, or validation for tuning.")] = "test",
     problems: Annotated[
         str | None, typer.Option(help="FILE[:FIRST-LAST], a CSV with Puzzles or a JSONL, instead of a split.")
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that search side by side.")] = 1,
     as_json: JsonOption = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table in Markdown instead.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw accuracy against tokens into this .svg or .png file.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Keep results here; run again to go on after a stop.")
+    ] = None,
+    traces: Annotated[
+        Path | None, typer.Option(help="Keep every event of the searches here, a line of JSON each.")
     ] = None,
 ) -> None:
     """Run strategies over problems; accuracy with its 95% interval, tokens and seconds a problem."""
     from rlm_agent.app.evaluating import evaluate_strategies
+    from rlm_agent.evaluation.runs import Setup
 
+    if as_json and as_markdown:
+        raise InputError(_ONE_FORMAT)
     hint = (
         "run the same command again to go on" if out else "with --out FOLDER the next run can be gone on with"
     )
     with stoppable(hint):
         report = evaluate_strategies(
-            task,
+            Setup(task, model, value, seed),
             strategy or ["mcts"],
-            model,
-            value=value,
+            budget_tokens or [4000],
+            baseline=baseline,
             n=n,
-            seed=seed,
-            budget_tokens=budget_tokens,
             split=split,
-            problems=problems,
+            source=problems,
+            jobs=jobs,
             out=out,
+            traces=traces,
+            figure=plot,
             show=not as_json,
         )
     if as_json:
-        print(json.dumps(report))
+        print(json.dumps(report.json))
+    elif as_markdown:
+        print(report.markdown)
+    else:
+        Console().print(report.table)
 
 
 @app.command()
-def strategies(as_json: JsonOption = False) -> None:
+def strategies(
+    as_json: JsonOption = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a page of Markdown with their state machines.")
+    ] = False,
+) -> None:
     """List the strategies, their parameters and defaults."""
-    from rlm_agent.app.listing import strategy_rows, strategy_table
+    from rlm_agent.app.listing import strategy_page, strategy_rows, strategy_table
 
-    rows = strategy_rows()
+    if as_json and as_markdown:
+        raise InputError(_ONE_FORMAT)
     if as_json:
-        print(json.dumps(rows))
+        print(json.dumps(strategy_rows()))
+    elif as_markdown:
+        print(strategy_page())
     else:
-        Console().print(strategy_table(rows))
+        Console().print(strategy_table())
 
 
 @app.callback(invoke_without_command=True)

@@ -1,69 +1,105 @@
-"""`rlm-agent eval`: strategies over problems, with progress, a table, and a folder to go on from."""
+"""`rlm-agent eval`: strategies at budgets over problems, with progress, and folders to go on from."""
 
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 import rlm_agent
-from rlm_agent.evaluation import runs
+from rlm_agent.app.tables import markdown_table, terminal_table
+from rlm_agent.evaluation.comparison import Row, choose_baseline, compare
+from rlm_agent.evaluation.files import write_whole
+from rlm_agent.evaluation.grid import Grid, arrange
+from rlm_agent.evaluation.plots import plot, require_plot
+from rlm_agent.evaluation.runs import Cell, Setup
+from rlm_agent.evaluation.strategies import parse_strategy
+from rlm_agent.models.protocols import Policy
 from rlm_agent.models.resolve import load_policy, load_value
-from rlm_agent.structure.budget import Budget
-from rlm_agent.structure.errors import UnknownNameError
+from rlm_agent.structure.errors import RlmError, UnknownNameError
 from rlm_agent.tasks.countdown.puzzle import Split
 from rlm_agent.tasks.registry import Task, get_task, read_problems
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an evaluation found: a row for each strategy at each budget, and the strategies left out."""
+
+    task: str
+    n: int
+    baseline: str
+    results: list[Row]
+    left_out: dict[str, str]
+    """Strategies that `all` names and that cannot run here, with the reason."""
+
+    @property
+    def title(self) -> str:
+        """What the rows are of."""
+        return f"{self.task}, {self.n} problems"
+
+    @property
+    def table(self) -> Table:
+        """The rows for a terminal."""
+        return terminal_table(self.title, self.results, self.baseline)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return asdict(self)
+
+    @property
+    def markdown(self) -> str:
+        """The rows in GitHub's Markdown."""
+        return markdown_table(self.results, self.baseline)
+
+
 def evaluate_strategies(
-    task_name: str,
+    setup: Setup,
     strategies: Sequence[str],
-    model: str,
+    budgets: Sequence[int],
     *,
-    value: str | None,
+    baseline: str | None,
     n: int,
-    seed: int,
-    budget_tokens: int,
     split: str,
-    problems: str | None,
+    source: str | None,
+    jobs: int,
     out: Path | None,
+    traces: Path | None,
+    figure: Path | None,
     show: bool,
-) -> dict[str, Any]:
-    """Evaluate and return the report; with `show`, draw progress and the table."""
-    task = get_task(task_name)
-    questions = _problems(task, n, seed, split, problems)
-    chosen = [runs.parse_strategy(text) for text in strategies]
-    budget = Budget(tokens=budget_tokens)
-    reasoners = [runs.make_reasoner(strategy, task, model, budget, seed, value=value) for strategy in chosen]
-    settings = {
-        "version": rlm_agent.__version__,
-        "task": task_name,
-        "model": load_policy(model).identity,
-        "seed": seed,
-        "budget_tokens": budget_tokens,
-        "problems": questions,
-    }
-    if (judge := load_value(value, load_policy(model))) is not None:
-        settings["value"] = judge.identity
-    rows = []
-    with _progress(show) as progress:
-        for strategy, reasoner in zip(chosen, reasoners, strict=True):
-            log = runs.open_log(out, settings, strategy.text) if out is not None else None
-            bar = progress.add_task(strategy.text, total=len(questions), solved="")
-            results: list[runs.Result] = []
-            for result in runs.evaluate_strategy(reasoner, task, questions, log):
-                results.append(result)
-                solved = sum(r.verified for r in results) / len(results)
-                progress.update(bar, advance=1, solved=f"{solved:.1%}")
-            rows.append(runs.summary(strategy.text, results))
-    report = {"task": task_name, "n": len(questions), "results": rows}
+) -> Report:
+    """Evaluate, and write what was asked for; with `show`, draw progress on standard error.
+
+    `source` names problems of one's own instead of `n` of a split. `out` and `traces` are folders to go on
+    from, `figure` is a file. Raises an error before the first search wherever one can be known by then.
+    """
+    if figure is not None:
+        require_plot(figure)
+    problems = _problems(get_task(setup.task), n, setup.seed or 0, split, source)
+    cells, left_out = arrange(setup, strategies, budgets)
+    for name, reason in left_out.items():
+        print(f"rlm-agent: {name} is left out: {reason}", file=sys.stderr)
+    baseline = choose_baseline(list(dict.fromkeys(cell.strategy for cell in cells)), baseline)
+    grid = Grid(setup, cells, problems, _settings(setup, cells, problems), out, traces)
+    _run(grid, jobs, show)
+    rows = compare({cell: grid.results(cell) for cell in cells}, baseline)
+    report = Report(setup.task, len(problems), baseline, rows, left_out)
     if out is not None:
-        runs.write_whole(out / "report.json", json.dumps(report, indent=2))
-    if show:
-        Console().print(_table(report))
+        write_whole(out / "report.json", json.dumps(report.json, indent=2))
+    if figure is not None:
+        plot(rows, report.title, figure)
     return report
 
 
@@ -79,29 +115,53 @@ def _split(name: str) -> Split:
     return next(split for split in get_args(Split) if split == name)
 
 
-def _progress(show: bool) -> Progress:
-    return Progress(
+def _settings(setup: Setup, cells: Sequence[Cell], problems: list[str]) -> dict[str, Any]:
+    """What runs in one folder share: rows can then be paired, and logs be gone on with."""
+    policy = load_policy(setup.model)
+    own = (parse_strategy(cell.strategy).parameters.get("value") for cell in cells)
+    names = sorted({name for name in (setup.value, *own) if name is not None})
+    task = get_task(setup.task)
+    loaded = {name: load_value(name, policy, task.steps, task.verifier) for name in names}
+    values = {name: value.identity for name, value in loaded.items() if value is not None}
+    return {
+        "version": rlm_agent.__version__,
+        "task": setup.task,
+        "model": policy.identity,
+        "seed": setup.seed,
+        "value": setup.value,
+        "values": {"head": _head_identity(policy), **values},
+        "problems": problems,
+    }
+
+
+def _head_identity(policy: Policy) -> str | None:
+    """That of the model's own value head, which some strategies take where no value is given."""
+    try:
+        head = load_value("head", policy)
+    except RlmError:
+        return None
+    return head.identity if head is not None else None
+
+
+def _run(grid: Grid, jobs: int, show: bool) -> None:
+    """Do what is left, with a bar for the whole and one for each cell that is at work."""
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[solved]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not show,
     )
-
-
-def _table(report: dict[str, Any]) -> Table:
-    table = Table(title=f"{report['task']}, {report['n']} problems")
-    for column in ("strategy", "accuracy", "95% interval", "tokens a problem", "seconds a problem"):
-        table.add_column(column, justify="left" if column == "strategy" else "right")
-    for row in report["results"]:
-        low, high = row["ci95"]
-        table.add_row(
-            row["strategy"],
-            f"{row['accuracy']:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{row['completion_tokens_mean']:.0f}",
-            f"{row['seconds_mean']:.3f}",
-        )
-    return table
+    count = len(set(grid.problems))
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+        done = sum(count - len(grid.left(cell)) for cell in grid.cells)
+        whole = progress.add_task("all", total=count * len(grid.cells), completed=done, solved="")
+        bars: dict[Cell, TaskID] = {}
+        for cell in grid.run(jobs):
+            if cell not in bars:
+                bars[cell] = progress.add_task(cell.name, total=count, solved="")
+            found = grid.results(cell)
+            solved = f"{sum(result.verified for result in found) / len(found):.1%}"
+            missing = len(grid.left(cell))
+            progress.update(bars[cell], completed=count - missing, solved=solved, visible=missing > 0)
+            progress.advance(whole)

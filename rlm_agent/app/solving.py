@@ -1,7 +1,7 @@
 """`rlm-agent solve`: one search, shown as a tree while it grows."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.tree import Tree
 
-from rlm_agent.evaluation.runs import Result, make_reasoner, parse_strategy, solve
+from rlm_agent.evaluation.runs import Result, solve
+from rlm_agent.evaluation.strategies import make_reasoner, parse_strategy
 from rlm_agent.graphs.reasoner import memory_saver
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import RlmError
@@ -33,18 +34,27 @@ def solve_problem(
     value: str | None,
     show: bool,
     keep: bool,
+    watch: Callable[[Event], None] = lambda event: None,
 ) -> tuple[Result, dict[str, Any]]:
-    """Solve and, with `show`, draw; with `keep`, the tree comes back beside the result."""
+    """Solve and, with `show`, draw; with `keep`, the tree comes back beside the result.
+
+    `watch` sees every event of the search as it happens.
+    """
     task = get_task(task_name)
     question = task.steps.read(problem)
     chosen = parse_strategy(strategy)
     options = {"checkpointer": memory_saver()} if keep else {}
     budget = Budget(tokens=budget_tokens)
-    reasoner = make_reasoner(chosen, task, model, budget, seed, value=value, **options)
+    reasoner = make_reasoner(chosen, task, model, budget, seed, value, **options)
     drawing = TreeDrawing(question)
     console = Console(file=sys.stdout)
+
+    def see(event: Event) -> None:
+        drawing.see(event)
+        watch(event)
+
     with _shown(drawing.tree, console) if show else nullcontext():
-        result = solve(reasoner, task, question, config=_THREAD if keep else None, watch=drawing.see)
+        result = solve(reasoner, task, question, config=_THREAD if keep else None, watch=see)
     if show:
         _say(console, result)
     return result, _kept(reasoner.get_state(_THREAD).values) if keep else {}

@@ -27,29 +27,38 @@ def sft(
     exclude: Annotated[
         str | None, typer.Option(help="FILE[:FIRST-LAST] of puzzles to keep out beside the held-out splits.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps; 4,000 made mini.")] = 4000,
-    batch: Annotated[int, typer.Option(min=1, help="Worked problems a step.")] = 128,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps; the default made mini.")] = 7000,
+    tokens: Annotated[int, typer.Option(min=512, help="Most tokens of a step.")] = 8192,
     seed: Annotated[int, typer.Option(help="Decides initial weights, data and their order.")] = 0,
+    base: Annotated[
+        Path | None, typer.Option(help="Model file of the same sizes to go on from; none by default.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Let torch compile the model; needs a C++ compiler.")
+    ] = False,
 ) -> None:
-    """Train a policy from scratch on worked puzzles and export it to OUT/mini.gguf."""
+    """Train a policy on worked puzzles in all its skills and export it to OUT/mini.gguf."""
     _require("torch", "tokenizers", "gguf")
     from rlm_agent.training.export import export_gguf
     from rlm_agent.training.recipe import train_policy
     from rlm_agent.training.sft import Progress as Step
-    from rlm_agent.training.sft import SFTConfig
+    from rlm_agent.training.sft import SFTConfig, has_bf16
 
     excluded = _excluded(exclude)
     with Progress(*_COLUMNS) as progress:
         bar = progress.add_task("sft", total=steps)
 
         def report(step: Step) -> None:
-            text = f"loss {step.loss:.4f}, {step.tokens_per_second:.0f} tokens/s"
+            losses = f"loss {step.loss:.4f}, of values {step.value_loss:.4f}"
+            text = f"{losses}, {step.tokens_per_second:.0f} tokens/s"
             progress.update(bar, completed=step.step, description=text)
 
-        config = SFTConfig(steps=steps, batch=batch, seed=seed)
+        config = SFTConfig(steps=steps, tokens=tokens, bf16=has_bf16(), seed=seed)
         with stoppable("run the same command again to go on"):
-            model, tokenizer = train_policy(out, config, excluded=excluded, report=report)
-    export_gguf(model, tokenizer, out / "mini.gguf")
+            model, tokenizer = train_policy(
+                out, config, excluded=excluded, base=base, compiled=compiled, report=report
+            )
+    export_gguf(model.decoder, tokenizer, out / "mini.gguf")
     print(out / "mini.gguf")
 
 

@@ -1,7 +1,8 @@
 """One body of code for plain and async callers.
 
-An operator that needs a model is a generator: it yields what it asks (`Generate`, `Evaluate` or `Compare`)
-and is sent the replies. It never calls a model itself, so it is the same code under `drive` and `adrive`.
+An operator that needs a model or a tool is a generator: it yields what it asks (`Generate`, `Evaluate`,
+`Compare` or `Act`) and is sent the replies. It never calls a model itself, so it is the same code under
+`drive` and `adrive`.
 """
 
 from collections.abc import Generator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rlm_agent.models.protocols import Candidate, Completion, Policy, Preference, Request, Score, Value
+from rlm_agent.tools.calling import Calls, Limits, acall_all, call_all
 
 T = TypeVar("T")
 
@@ -37,7 +39,15 @@ class Compare:
     pairs: Sequence[tuple[Candidate, Candidate]]
 
 
-Question = Generate | Evaluate | Compare
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Call tools, all at the same time; a list of texts is sent back, one a call."""
+
+    calls: Calls
+    limits: Limits
+
+
+Question = Generate | Evaluate | Compare | Act
 Asking = Generator[Question, Any, T]
 """A computation that asks models on its way to a `T`."""
 
@@ -59,6 +69,11 @@ def ask_preference(
     return (yield Compare(preference, pairs)) if pairs else []
 
 
+def ask_tools(calls: Calls, limits: Limits) -> Asking[list[str]]:
+    """`yield from` this to have tools called; no call, no question."""
+    return (yield Act(calls, limits)) if calls else []
+
+
 def drive(asking: Asking[T]) -> T:
     """Run to the end, calling models in this thread."""
     reply: Any = None
@@ -75,6 +90,8 @@ def drive(asking: Asking[T]) -> T:
                 reply = value.score(candidates)
             case Compare(preference, pairs):
                 reply = preference.prefer(pairs)
+            case Act(calls, limits):
+                reply = call_all(calls, limits)
 
 
 async def adrive(asking: Asking[T]) -> T:
@@ -93,3 +110,5 @@ async def adrive(asking: Asking[T]) -> T:
                 reply = await value.ascore(candidates)
             case Compare(preference, pairs):
                 reply = await preference.aprefer(pairs)
+            case Act(calls, limits):
+                reply = await acall_all(calls, limits)

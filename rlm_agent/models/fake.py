@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
-from rlm_agent.models.protocols import Candidate, Completion, Decoding, Request, Score
+from rlm_agent.models.protocols import Candidate, Completion, Decoding, Request, Score, Trace
 
 Reply = tuple[str, float] | tuple[str, float, bool]
 """A step's text, its log-probability and, True if the answer ends with it, False by default."""
@@ -19,8 +19,9 @@ class FakePolicy:
 
     The script's replies are weighted by the exponential of their log-probability, and the draw depends on
     the request's code, or else its seed, alone; `cycle=True` takes them in turn instead, whatever their
-    weight. A token is a word, and the end mark is one more. `requests` holds what was asked. `fails` maps a
-    call's number, from 0, to an error that this call alone comes back with.
+    weight. A token is a word, and the end mark is one more. A trace, where one is asked for, tells that the
+    first token decides among the replies, and that nothing is left to doubt after it. `requests` holds what
+    was asked. `fails` maps a call's number, from 0, to an error that this call alone comes back with.
     """
 
     identity = "fake"
@@ -67,7 +68,15 @@ class FakePolicy:
             spent, finish = request.max_tokens, "length"
         else:
             cut, spent, finish = text, len(words) + 1, "end" if end and end[0] else "stop"
-        return Completion(cut, spent, logprob, finish, prompt_tokens=prompt, interval=interval)  # type: ignore[arg-type]
+        return Completion(
+            cut,
+            spent,
+            logprob,
+            finish,  # type: ignore[arg-type]
+            prompt_tokens=prompt,
+            trace=None if request.alternatives is None else _traced(replies, index, spent),
+            interval=interval,
+        )
 
     def _pick(self, request: Request, replies: Sequence[Reply]) -> tuple[int, tuple[float, float] | None]:
         """The place of a reply, and its interval where a code chose it."""
@@ -84,6 +93,20 @@ class FakePolicy:
         index = next((index for index, end in enumerate(ends) if point < end), len(replies) - 1)
         interval = ((ends[index] - weights[index]) / total, weights[index] / total)
         return index, None if request.code is None else interval
+
+
+def _traced(replies: Sequence[Reply], index: int, tokens: int) -> Trace:
+    """The trace of one of the replies, so many tokens of it; a token's id is the reply's place."""
+    weights = [math.exp(reply[1]) for reply in replies]
+    total = math.fsum(weights)
+    surprisals = [-math.log(weight / total) for weight in weights]
+    shares = [weight / total for weight in weights]
+    entropy = math.fsum(map(math.prod, zip(shares, surprisals, strict=True)))
+    spread = [(surprisal - entropy) ** 2 for surprisal in surprisals]
+    varentropy = math.fsum(map(math.prod, zip(shares, spread, strict=True)))
+    rest = (0.0,) * (tokens - 1)
+    logprobs, entropies = (-surprisals[index], *rest), (entropy, *rest)
+    return Trace((index,) * tokens, logprobs, entropies, (varentropy, *rest), ((),) * tokens)
 
 
 class FakeValue:

@@ -278,6 +278,16 @@ class JudgePreference(_Judge[tuple[Candidate, Candidate]]):
         """The same without blocking the event loop."""
         return await self._ajudge(pairs)
 
+    @property
+    def most_calls(self) -> int:
+        """See `Writing`: both orders are asked."""
+        return 2 * super().most_calls
+
+    @property
+    def most_tokens(self) -> int:
+        """See `Writing`."""
+        return 2 * super().most_tokens
+
     def _judging(self, things: Sequence[tuple[Candidate, Candidate]]) -> Asking[list[Score]]:
         texts = [
             [_choices(self.ask, question_of(first.messages), order)] * self.samples

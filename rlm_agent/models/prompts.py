@@ -17,8 +17,10 @@ class Prompts:
 
     `critique` and `rewrite` are asked after an attempt as an assistant's turn, `aggregate` puts the question
     with several attempts as `{choices}`. `prefer` compares two of them. `reflect` asks what to learn from a
-    failed attempt. `think` and `coat` put the question so that one long chain answers it, with `coat` in
-    Satori's meta-actions. `subquestion`, `answer`, `finish` and `rephrase` are rStar's actions.
+    failed attempt, `retry` puts the question with all such `{reflections}`. `think` and `coat` put it so that
+    one long chain answers it, with `coat` in Satori's meta-actions; `smooth` has such a chain, the
+    `{journey}`, told again. `subquestion`, `answer` and `rephrase` are rStar's actions, `{step}` the smaller
+    question that is to be answered again. `act` tells of the `{tools}`, before the conversation.
     """
 
     critique: str | None = (
@@ -43,14 +45,35 @@ class Prompts:
     reflect: str | None = (
         "That attempt failed. Say in one or two sentences why, and what to do otherwise next time."
     )
-    think: str | None = "{question}"
-    coat: str | None = None
-    subquestion: str | None = (
-        "Ask yourself the next smaller question that helps with the problem, and answer it, on one line."
+    retry: str | None = "{question}\n\nThese were your thoughts on earlier attempts:\n\n{reflections}"
+    act: str | None = (
+        "You can use tools. To use one, end a step with a line such as Action: name[argument]; the next line "
+        "is then its result, Observation: …, which you never write yourself. These are the tools:\n{tools}\n"
+        "When you know the answer, write Action: Finish[answer]."
     )
-    answer: str | None = "Answer the last smaller question again, carefully, on one line."
-    finish: str | None = "Write all steps that are left, up to the answer."
-    rephrase: str | None = "{question}\n\nFirst list the conditions of the question in your own words."
+    think: str | None = "{question}"
+    coat: str | None = (
+        "{question}\n\nBegin each line with one of three tags. <|continue|>: the next step from where you "
+        "are. <|reflect|>: stop and check whether the steps so far are right. <|explore|>: what you found "
+        "wrong, and the first step of another way. Reflect before you finish, and explore wherever a step is "
+        "wrong."
+    )
+    smooth: str | None = (
+        "{question}\n\nThese are somebody's thoughts on it, wrong turns included:\n\n{journey}\n\n"
+        "Tell them again as one train of thought that reads well. Leave no step, no wrong turn and no "
+        "correction out, add none, and end with the same answer."
+    )
+    subquestion: str | None = (
+        "{question}\n\nGo on with the next smaller question that helps, and with its answer, on one line. If "
+        "nothing else is left to ask, ask the question itself."
+    )
+    answer: str | None = (
+        "{question}\n\nGo on with this smaller question and a new answer to it, on one line; the answer that "
+        "it has may be wrong: {step}"
+    )
+    rephrase: str | None = (
+        "{question}\n\nFirst put the question in your own words, as a list of its conditions, on one line."
+    )
 
     @classmethod
     def lacking(cls, **known: str) -> Self:
@@ -66,6 +89,12 @@ class Prompts:
                 f"the words for it under rlm.ask.{skill}"
             )
         return pattern
+
+    def having(self, *skills: str) -> Self:
+        """The same, once it is sure that none of these skills is lacking; else as `require`."""
+        for skill in skills:
+            self.require(skill)
+        return self
 
 
 def prompts_of(policy: Policy) -> Prompts:

@@ -58,6 +58,8 @@ class Request:
     number in [0, 1), makes n siblings differ: with codes spread evenly they divide the distribution over
     texts among themselves (arithmetic sampling, Vilnis et al., arXiv 2210.15458), and only what the code
     leaves undecided is drawn by the seed.
+
+    `calls` bounds what a `Composite` policy makes of the request; `max_tokens` bounds all that it generates.
     """
 
     messages: tuple[Message, ...]
@@ -71,6 +73,7 @@ class Request:
     code: float | None = None
     stop_tokens: tuple[str, ...] = ()
     end_tokens: tuple[str, ...] = ()
+    calls: int = 1
 
 
 Finish = Literal["stop", "end", "length", "error"]
@@ -193,16 +196,21 @@ class Value(Protocol):
 
 
 @runtime_checkable
-class Writing(Protocol):
-    """A value that writes before it judges, so that a score costs more than one look."""
+class Composite(Protocol):
+    """A model that is more than one look at a model: what one completion or score of it takes at most."""
 
     @property
     def most_calls(self) -> int:
-        """How many calls one candidate takes at most."""
+        """How many model calls one takes at most."""
 
     @property
     def most_tokens(self) -> int:
-        """How many tokens are generated for one candidate at most."""
+        """How many tokens are generated for one at most."""
+
+
+@runtime_checkable
+class Writing(Composite, Protocol):
+    """A value that writes before it judges, so that a score costs more than one look."""
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rlm_agent.models.protocols import Policy, Value
 from rlm_agent.structure.errors import InputError, ModelFileError, UnknownNameError
+from rlm_agent.structure.steps import Steps, Verifier
 
 if TYPE_CHECKING:
     from rlm_agent.models.gguf.policy import GGUFPolicy
@@ -18,6 +19,8 @@ EMBEDDED = {"mini": "weights/mini.gguf"}
 
 _FORMAT = re.compile(r"(\w{2,}):(?!//)(.+)", re.DOTALL)
 """The name of a format before a path; a single letter is a drive."""
+
+_ROLLOUT = re.compile(r"rollout:([0-9]{1,4})")
 
 _loaded: dict[tuple[Path, int, int], Policy] = {}
 _lock = threading.Lock()
@@ -37,14 +40,20 @@ def load_policy(model: str | Path | Policy) -> Policy:
         return _load(_path(str(model)))
 
 
-def load_value(value: str | Path | Value | None, policy: Policy) -> Value | None:
+def load_value(
+    value: str | Path | Value | None,
+    policy: Policy,
+    steps: Steps | None = None,
+    verifier: Verifier | None = None,
+) -> Value | None:
     """The value that `value` names, beside a policy; None for none.
 
     `"head"` is the policy's own value head, `"label"` the probability that the policy, asked, calls a chain
     right. The path of a `.gguf` is a file of a head for the policy, or a model of its own: judged by its head
     where it has one, else by its label. `"math_shepherd:PATH"` is a process reward model in a format of its
-    own, one of `values/formats.py`. Raises what `load_policy` raises, and `InputError` for a policy that does
-    not run in this process.
+    own, one of `values/formats.py`. `"rollout:4"` rolls a chain out four times by the policy, in `steps`, to
+    ends that `verifier` judges. Raises what `load_policy` raises, and `InputError` for a policy that does not
+    run in this process, and for rollouts without these two.
     """
     if value is None:
         return None
@@ -62,12 +71,14 @@ def load_value(value: str | Path | Value | None, policy: Policy) -> Value | None
         return HeadValue(_local(policy, name))
     if name == "label":
         return LabelValue(_local(policy, name))
+    if (rolled := _ROLLOUT.fullmatch(name)) is not None:
+        return _rollouts(policy, int(rolled[1]), steps, verifier)
     if (named := _FORMAT.fullmatch(name)) is not None:
         return _reward_model(*named.groups())
     if not name.endswith(".gguf") or "://" in name:
         raise UnknownNameError(
-            f"there is no value {name!r}; use 'head', 'label', the path of a .gguf file, or such a path "
-            "behind the name of a format as in 'math_shepherd:PATH'"
+            f"there is no value {name!r}; use 'head', 'label', 'rollout:4', the path of a .gguf file, or "
+            "such a path behind the name of a format as in 'math_shepherd:PATH'"
         )
     head = ValueHead.read(_path(name))
     if head is not None and head.model is not None:
@@ -75,6 +86,17 @@ def load_value(value: str | Path | Value | None, policy: Policy) -> Value | None
     judge = _local(load_policy(name), name)
     found = head or own_head(judge.file)
     return LabelValue(judge) if found is None else HeadValue(judge, found)
+
+
+def _rollouts(policy: Policy, samples: int, steps: Steps | None, verifier: Verifier | None) -> Value:
+    from rlm_agent.models.rollouts import RolloutValue
+
+    if steps is None or verifier is None:
+        raise InputError(
+            f"the value 'rollout:{samples}' needs somebody to judge where the rollouts end; "
+            "give a verifier, or the name of a task"
+        )
+    return RolloutValue(policy, steps, verifier=verifier, samples=samples)
 
 
 def _reward_model(format: str, path: str) -> Value:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.patterns import list_choices
 from rlm_agent.operators.setting import Outcome, Setting
-from rlm_agent.operators.writing import Draft, compose, draft, places
+from rlm_agent.operators.writing import Draft, Shares, compose, draft, places, shares
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.thoughts import ThoughtGraph
 
@@ -29,11 +29,11 @@ def aggregate(
     """
     ask = setting.prompts.require("aggregate")
     plan = [(group[0], count) for group in groups]
-    fitting, max_tokens = allowance.samples(len(groups) * count, setting.steps.longest)
+    share = shares(allowance, len(groups) * count, setting)
     members = [group for group in groups for _ in range(count)]
     drafts = [
-        _joining(graph, place, group, setting, ask, max_tokens)
-        for place, group in list(zip(places(graph, plan), members, strict=True))[:fitting]
+        _joining(graph, place, group, setting, ask, share)
+        for place, group in list(zip(places(graph, plan), members, strict=True))[: share.count]
     ]
     outcome = yield from compose(graph, drafts, setting)
     return outcome.logged("aggregate", [id for group in groups for id in group])
@@ -45,8 +45,9 @@ def _joining(
     group: Sequence[str],
     setting: Setting,
     ask: str,
-    max_tokens: int,
+    share: Shares,
 ) -> Draft:
     choices = list_choices([graph.steps(id) for id in group])
-    made = draft(graph, place, setting.put(ask, choices=choices), max_tokens, base=graph.root)
+    put = setting.put(ask, choices=choices)
+    made = draft(graph, place, put, share.tokens, base=graph.root, calls=share.calls)
     return replace(made, noted={"operator": "aggregate", "parents": list(group[1:])})

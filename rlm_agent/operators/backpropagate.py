@@ -1,6 +1,7 @@
 """Backpropagate: carry what was learned at a leaf up to the root (blueprint §1, update operators)."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
@@ -42,6 +43,43 @@ def backpropagate_all(
             backpropagate(grown, leaf, value, gamma=gamma, learning_rate=learning_rate)
         )
     return writes
+
+
+def visited(graph: ThoughtGraph, leaves: Sequence[str]) -> Writes:
+    """Count a visit along the whole path to each of `leaves`, from the root."""
+    visits = Counter(id for leaf in leaves for id in graph.path(leaf))
+    stats = graph.stats
+    return Writes(
+        {}, {id: Stats({**stats[id], "visits": stats[id]["visits"] + n}) for id, n in visits.items()}
+    )
+
+
+def passed_up(graph: ThoughtGraph, values: Mapping[str, float], *, gamma: float) -> dict[str, float]:
+    """Values in which each thought has a share of its children's, bottom up; of those only that have one.
+
+    Q ← (1 − γ) · Q + γ · Q_child for each child in the order of its birth (LLaMA-Berry, arXiv 2410.02884).
+    """
+    found = dict(values)
+    for id in reversed(list(graph.walk())):
+        for child in graph.children(id):
+            if id in found and child in found:
+                found[id] = (1 - gamma) * found[id] + gamma * found[child]
+    return found
+
+
+def average(graph: ThoughtGraph, returns: Sequence[tuple[str, float]]) -> Writes:
+    """Count a visit for each (leaf, return in [-1, 1]), and take it into the mean q along the whole path.
+
+    q ← q + (return − q) / N, N counting this visit; as sums, Q ← Q + r, N ← N + 1 (rStar, arXiv 2408.06195).
+    """
+    stats: dict[str, Stats] = {}
+    for leaf, value in returns:
+        for id in graph.path(leaf):
+            before = stats.get(id, graph.stats[id])
+            visits = before["visits"] + 1
+            q = before["q"] + (value - before["q"]) / visits
+            stats[id] = Stats({**before, "visits": visits, "q": q})
+    return Writes({}, stats)
 
 
 def expected_value(graph: ThoughtGraph, id: str) -> float:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from rlm_agent.models.drive import Asking, ask_preference, ask_value
-from rlm_agent.models.protocols import Candidate, Preference, Score, Value, Writing
+from rlm_agent.models.protocols import Candidate, Composite, Preference, Score, Value
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance, Usage, add_usage, no_usage
 from rlm_agent.structure.errors import InputError, UnknownNameError
@@ -86,12 +86,15 @@ def _cost(score: Score) -> Usage:
 
 def _affordable(value: Value | Preference, allowance: Allowance, wanted: int) -> int:
     """How many scores can be afforded whatever they will cost."""
-    if min(allowance.calls, allowance.seconds) <= 0:
+    if allowance.seconds <= 0:
         return 0
-    if isinstance(value, Writing):
-        wanted = int(min(wanted, allowance.tokens / value.most_tokens))
-        return int(min(wanted, allowance.calls / value.most_calls))
-    return int(min(wanted, allowance.calls))
+    tokens, calls = (value.most_tokens, value.most_calls) if isinstance(value, Composite) else (0, 1)
+    return int(min(wanted, _times(tokens, allowance.tokens), _times(calls, allowance.calls)))
+
+
+def _times(most: int, left: float) -> float:
+    """How often `most` goes into what is left."""
+    return left // most if most and left < math.inf else math.inf
 
 
 def aggregate_scores(scores: Sequence[float], how: str) -> float:

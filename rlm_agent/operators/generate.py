@@ -1,26 +1,37 @@
 """Generate: the policy writes new thoughts under given ones (blueprint §1, structure operators)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rlm_agent.models.drive import Asking
+from rlm_agent.models.protocols import Completion
 from rlm_agent.operators.prune import close, duplicates, twin
 from rlm_agent.operators.setting import Outcome, Setting, nothing, only
-from rlm_agent.operators.writing import Plan, compose, draft, places
+from rlm_agent.operators.writing import Plan, compose, draft, places, shares
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 
-def generate(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
+def generate(
+    graph: ThoughtGraph,
+    plan: Plan,
+    setting: Setting,
+    allowance: Allowance,
+    mend: Callable[[Completion], Completion] | None = None,
+) -> Asking[Outcome]:
     """Sample one step for each planned child, all in one batch; `outputs` are the new ids, in order.
 
     What the allowance does not cover is left out from the end of the plan. See `writing.compose` for replies
-    that cannot be used.
+    that cannot be used, and `writing.Draft` for `mend`.
     """
     wanted = sum(count for _, count in plan)
-    fitting, max_tokens = allowance.samples(wanted, setting.steps.longest)
+    share = shares(allowance, wanted, setting)
     drafts = [
-        draft(graph, place, setting, max_tokens, base=place[0]) for place in places(graph, plan)[:fitting]
+        draft(graph, place, setting, share.tokens, base=place[0], calls=share.calls)
+        for place in places(graph, plan)[: share.count]
     ]
+    if mend is not None:
+        drafts = [replace(draft, mend=mend) for draft in drafts]
     outcome = yield from compose(graph, drafts, setting)
     return outcome.logged("generate", [id for id, _ in plan])
 

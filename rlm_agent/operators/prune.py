@@ -59,7 +59,7 @@ def known_states(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
 
 
 def elders(graph: ThoughtGraph, ids: Sequence[str]) -> dict[str, str]:
-    """The thought that each of `known_states` repeats: of several, the most visited one."""
+    """The most visited thought in the state of each of `known_states`, which may be that thought itself."""
     fresh = set(ids)
     first: dict[str, str] = {}
     for id in (id for id in graph.walk() if id not in fresh):
@@ -68,14 +68,14 @@ def elders(graph: ThoughtGraph, ids: Sequence[str]) -> dict[str, str]:
 
 
 def _meet(graph: ThoughtGraph, first: dict[str, str], id: str) -> str | None:
-    """Who was there before in a thought's state; the more visited one of them stays."""
+    """Put a thought down under its state; who is visited most there, or None where nobody was before."""
     state = graph.thoughts[id].get("state")
     if state is None or graph.thoughts[id]["kind"] == "failed":
         return None
-    elder = first.setdefault(state, id)
-    if graph.stats[id]["visits"] > graph.stats[elder]["visits"]:
+    elder = first.get(state)
+    if elder is None or graph.stats[id]["visits"] > graph.stats[elder]["visits"]:
         first[state] = id
-    return None if elder == id else elder
+    return None if elder is None else first[state]
 
 
 def beyond_top(graph: ThoughtGraph, ids: Sequence[str], score: Score, count: int) -> list[str]:

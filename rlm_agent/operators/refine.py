@@ -10,30 +10,49 @@ from dataclasses import replace
 
 from rlm_agent.models.drive import Asking, ask_policy
 from rlm_agent.models.protocols import Completion, Message, Request
-from rlm_agent.operators.setting import Outcome, Setting
-from rlm_agent.operators.writing import Draft, Plan, compose, draft, places, spent_on
+from rlm_agent.operators.setting import Outcome, Setting, only
+from rlm_agent.operators.writing import Draft, Plan, Shares, compose, draft, places, shares, spent_on
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.ids import derive_seed
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
 
 def critique(
-    graph: ThoughtGraph, ids: Sequence[str], setting: Setting, allowance: Allowance
+    graph: ThoughtGraph,
+    ids: Sequence[str],
+    setting: Setting,
+    allowance: Allowance,
+    skill: str = "critique",
 ) -> Asking[Outcome]:
     """Let the policy say what is wrong with each of `ids`; `outputs` are those that got `Stats.feedback`.
 
-    What the allowance does not cover is left out from the end. Raises `InputError` for a policy that has not
-    learned to criticise.
+    With the `skill` "reflect" it says what to learn from a failed attempt. What the allowance does not cover
+    is left out from the end. Raises `InputError` for a policy that has not learned the skill.
     """
-    ask, started = setting.prompts.require("critique"), time.monotonic()
-    fitting, max_tokens = allowance.samples(len(ids), setting.steps.longest, nodes=0)
-    asked = list(ids)[:fitting]
-    requests = [_criticising(graph, id, setting, ask, max_tokens) for id in asked]
+    ask, started = setting.prompts.require(skill), time.monotonic()
+    share = shares(allowance, len(ids), setting, nodes=0)
+    asked = list(ids)[: share.count]
+    requests = [_criticising(graph, id, setting, (skill, ask), share) for id in asked]
     completions = yield from ask_policy(setting.policy, requests)
     said = {id: _said(one) for id, one in zip(asked, completions, strict=True)}
     stats = {id: Stats({**graph.stats[id], "feedback": text}) for id, text in said.items() if text}
     usage = spent_on(completions, time.monotonic() - started, nodes=0)
-    return Outcome(Writes({}, stats), list(stats), usage).logged("critique", ids)
+    return Outcome(Writes({}, stats), list(stats), usage).logged(skill, ids)
+
+
+def recalling(graph: ThoughtGraph, setting: Setting) -> Setting:
+    """The search in which the question is put with all feedback on earlier attempts, if there is any.
+
+    Raises `InputError` for a policy that has not learned to make use of it.
+    """
+    said = [graph.stats[id]["feedback"] for id in graph.walk() if "feedback" in graph.stats[id]]
+    return setting.put(setting.prompts.require("retry"), reflections="\n\n".join(said)) if said else setting
+
+
+def refusals(graph: ThoughtGraph, ids: Sequence[str]) -> Writes:
+    """Let the reason why each failed one of `ids` was refused be its feedback: nobody need be asked."""
+    reasons = {id: reason for id in ids if (reason := graph.thoughts[id].get("reason")) is not None}
+    return Writes({}, {id: Stats({**graph.stats[id], "feedback": reason}) for id, reason in reasons.items()})
 
 
 def refine(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
@@ -45,6 +64,21 @@ def refine(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowan
     return replace(said.followed_by(rewritten), outputs=rewritten.outputs)
 
 
+def improve(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
+    """`refine`, with a new critique each time; refused thoughts are refined like others.
+
+    The reason why a thought was refused serves a general model as the critique; a specialist, who knows
+    critiques of its own form only, criticises it itself.
+    """
+    ids = [id for id, _ in plan]
+    noted = refusals(graph, ids) if setting.policy.task is None else Writes({}, {})
+    untold = [id for id in ids if id not in noted.stats]
+    said = yield from critique(graph.updated(noted), untold, setting, allowance)
+    said = only(noted).followed_by(said)
+    rewritten = yield from rewrite(graph.updated(said.writes), plan, setting, allowance.less(said.usage))
+    return replace(said.followed_by(rewritten), outputs=rewritten.outputs)
+
+
 def rewrite(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
     """New versions of the planned thoughts that have feedback, in one batch; `outputs` are their ids.
 
@@ -53,26 +87,30 @@ def rewrite(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowa
     """
     ask = setting.prompts.require("rewrite")
     known = [(id, count) for id, count in plan if "feedback" in graph.stats[id]]
-    wanted = sum(count for _, count in known)
-    fitting, max_tokens = allowance.samples(wanted, setting.steps.longest)
-    drafts = [_rewriting(graph, place, setting, ask, max_tokens) for place in places(graph, known)[:fitting]]
+    share = shares(allowance, sum(count for _, count in known), setting)
+    drafts = [_rewriting(graph, place, setting, ask, share) for place in places(graph, known)[: share.count]]
     outcome = yield from compose(graph, drafts, setting)
     return outcome.logged("refine", [id for id, _ in plan])
 
 
-def _criticising(graph: ThoughtGraph, id: str, setting: Setting, ask: str, max_tokens: int) -> Request:
+def _criticising(
+    graph: ThoughtGraph, id: str, setting: Setting, asked: tuple[str, str], share: Shares
+) -> Request:
+    """`asked` is a skill and the words for it; one that is asked after more children is drawn anew."""
+    skill, ask = asked
     return Request(
         messages=(*setting.messages, *_attempt(graph, id, setting), Message(role="user", content=ask)),
         prefix="",
-        max_tokens=max_tokens,
-        seed=derive_seed(setting.seed, "critique", id),
+        max_tokens=share.tokens,
+        seed=derive_seed(setting.seed, skill, id, graph.stats[id]["children"]),
         decoding=setting.decoding,
         thought=id,
+        calls=share.calls,
     )
 
 
 def _rewriting(
-    graph: ThoughtGraph, place: tuple[str, int], setting: Setting, ask: str, max_tokens: int
+    graph: ThoughtGraph, place: tuple[str, int], setting: Setting, ask: str, share: Shares
 ) -> Draft:
     id, _ = place
     turns = (
@@ -82,7 +120,7 @@ def _rewriting(
         Message(role="user", content=ask),
     )
     base = graph.base(id) or graph.root
-    made = draft(graph, place, setting.asking(*turns), max_tokens, base=base)
+    made = draft(graph, place, setting.asking(*turns), share.tokens, base=base, calls=share.calls)
     return replace(made, noted={"operator": "refine"})
 
 

@@ -113,15 +113,8 @@ def follow(
     return None if graph.stats[id]["closed"] else id
 
 
-def descend(
-    graph: ThoughtGraph,
-    *,
-    wants_children: Callable[[ThoughtGraph, str], bool],
-    priors: Callable[[ThoughtGraph, Sequence[str]], list[float]],
-    c1: float,
-    c2: float,
-) -> str | None:
-    """`follow` by `puct`, with the priors of the open children."""
+def puct_scores(priors: Callable[[ThoughtGraph, Sequence[str]], list[float]], c1: float, c2: float) -> Scores:
+    """`puct` for children, among whom the priors are distributed."""
 
     def scores(graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:
         stats = graph.stats
@@ -130,4 +123,14 @@ def descend(
             for child, prior in zip(children, priors(graph, children), strict=True)
         ]
 
-    return follow(graph, wants_children, scores)
+    return scores
+
+
+def uct_scores(c: float) -> Scores:
+    """`uct` for children by their q, brought to [0, 1]; those that nobody has visited come first."""
+
+    def scores(graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:
+        visits, stats = graph.stats[id]["visits"], [graph.stats[child] for child in children]
+        return [uct((one["q"] + 1) / 2, visits, one["visits"], c=c, unvisited=math.inf) for one in stats]
+
+    return scores

@@ -17,8 +17,9 @@ class Setting:
     """The models, rules and conversation of one search.
 
     `messages` is the conversation that the policy continues; `seed` decides every random draw. With
-    `distinct`, no thought is sampled that says word for word what an elder sibling says. `prompts` are the
-    words in which the policy is asked for more than the next step.
+    `distinct`, no thought is sampled that says word for word what an elder sibling says; with `traced`,
+    thoughts know how sure the policy was of their tokens. `prompts` are the words in which the policy is
+    asked for more than the next step.
     """
 
     policy: Policy
@@ -31,6 +32,7 @@ class Setting:
     preference: Preference | None = None
     prompts: Prompts = field(default_factory=Prompts)
     distinct: bool = False
+    traced: bool = False
 
     def asking(self, *turns: Message) -> "Setting":
         """The same search with further turns at the end of its conversation."""

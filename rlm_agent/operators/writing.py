@@ -2,18 +2,21 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from rlm_agent.models.drive import Asking, ask_policy
-from rlm_agent.models.protocols import Completion, Request
-from rlm_agent.operators.distinct import fresh_code
+from rlm_agent.models.protocols import Completion, Composite, Request, Trace
+from rlm_agent.models.reading import Behind, read_step
+from rlm_agent.operators.rules.distinct import fresh_code
 from rlm_agent.operators.setting import Outcome, Setting
-from rlm_agent.structure.budget import Usage, add_usage, no_usage
+from rlm_agent.structure.budget import Allowance, Usage, add_usage, no_usage
 from rlm_agent.structure.ids import child_id, derive_seed
-from rlm_agent.structure.steps import Steps
-from rlm_agent.structure.thoughts import Kind, Thought, ThoughtGraph, Writes, fresh_stats
+from rlm_agent.structure.thoughts import Thought, ThoughtGraph, Writes, fresh_stats
+
+_DIGITS = 6
 
 Plan = Sequence[tuple[str, int]]
 """Ids of thoughts, and how many children each is to get."""
@@ -26,16 +29,41 @@ Place = tuple[str, int]
 class Draft:
     """A thought to be written: its place, the thought whose steps it goes on from, and what is asked for it.
 
-    `noted` is stored with the thought as it is, such as `parents` of an aggregate.
+    `noted` is stored with the thought as it is, such as `parents` of an aggregate. `mend` is what is made of
+    the reply before it is read, such as the beginning that was put in the policy's mouth set before it.
     """
 
     place: Place
     base: str
     request: Request
     noted: Mapping[str, Any] = field(default_factory=dict)
+    mend: Callable[[Completion], Completion] = lambda completion: completion
 
 
-def draft(graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: int, *, base: str) -> Draft:
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many completions an allowance covers, and the most `tokens` and `calls` that each may take."""
+
+    count: int
+    tokens: int
+    calls: int
+
+
+def shares(allowance: Allowance, wanted: int, setting: Setting, *, nodes: int = 1) -> Shares:
+    """What an allowance gives for up to `wanted` steps by the policy, with so many thoughts (`nodes`) each.
+
+    A composite policy has what it may take at most counted for each, or all that is left where that is less:
+    what several of them spend never adds up to more than there is.
+    """
+    policy, tokens, calls = setting.policy, setting.steps.longest, 1
+    if isinstance(policy, Composite):
+        tokens, calls = policy.most_tokens, max(1, int(min(policy.most_calls, allowance.calls)))
+    return Shares(*allowance.samples(wanted, tokens, nodes=nodes, calls=calls), calls)
+
+
+def draft(
+    graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: int, *, base: str, calls: int = 1
+) -> Draft:
     """One more child at a place, going on from the steps of `base`, in the setting's conversation."""
     unit, end = setting.steps.granularity, setting.steps.answer_end
     stop = (unit.delimiter,) if unit.delimiter else ()
@@ -50,6 +78,8 @@ def draft(graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: int, 
         stop_tokens=stop if unit.token else (),
         end_tokens=(end.token,) if end.token else (),
         code=fresh_code(graph, place, setting.seed) if setting.distinct else None,
+        alternatives=0 if setting.traced else None,
+        calls=calls,
     )
     return Draft(place, base, request)
 
@@ -63,31 +93,33 @@ def compose(graph: ThoughtGraph, drafts: Sequence[Draft], setting: Setting) -> A
     started = time.monotonic()
     completions = yield from ask_policy(setting.policy, [draft.request for draft in drafts])
     thoughts = {
-        child_id(*draft.place): read(graph, draft, completion, setting)
+        child_id(*draft.place): read(graph, draft, draft.mend(completion), setting)
         for draft, completion in zip(drafts, completions, strict=True)
     }
     usage = spent_on(completions, time.monotonic() - started, nodes=len(drafts))
-    return Outcome(_writes(graph, thoughts), list(thoughts), usage)
+    return Outcome(births(graph, thoughts), list(thoughts), usage)
 
 
 def read(graph: ThoughtGraph, draft: Draft, completion: Completion, setting: Setting) -> Thought:
     """The thought that a completion amounts to."""
-    parent, index = draft.place
-    text, kind, found = _judge(graph, draft.base, completion, setting.steps)
+    (parent, index), base = draft.place, graph.thoughts[draft.base]
+    behind = Behind(graph.question, base["depth"], base.get("state"), lambda: graph.steps(draft.base))
+    reading = read_step(behind, completion, setting.steps)
     thought = Thought(
         parent=parent,
         index=index,
-        depth=graph.thoughts[draft.base]["depth"] + 1,
-        kind=kind,
-        text=text,
+        depth=base["depth"] + 1,
+        kind=reading.kind,
+        text=reading.text,
         tokens=completion.tokens,
-        logprob=round(completion.logprob, 6),
+        logprob=round(completion.logprob, _DIGITS),
     )
     if completion.interval is not None:
         thought["interval"] = list(completion.interval)
     if draft.base != parent:
         thought["base"] = draft.base
-    thought.update({**found, **draft.noted})  # type: ignore[typeddict-item]
+    uncertainty = _uncertainty(completion.trace) if setting.traced else {}
+    thought.update({**uncertainty, **reading.noted, **draft.noted})  # type: ignore[typeddict-item]
     return thought
 
 
@@ -121,44 +153,16 @@ def spent_on(completions: Sequence[Completion], seconds: float, *, nodes: int) -
     return usage
 
 
-def _judge(
-    graph: ThoughtGraph, base: str, completion: Completion, steps: Steps
-) -> tuple[str, Kind, dict[str, str]]:
-    """The step's text; step, final or failed; and what is to be noted with it."""
-    if completion.finish == "error":
-        return completion.text, "failed", {"reason": completion.error or "the model gave no reply"}
-    before = graph.steps(base) if steps.answer_end.in_text else ()
-    text, ending = steps.cut(before, completion.text, completion.finish, completion.tokens)
-    if ending == "length":
-        return text, "failed", {"reason": f"cut off after {completion.tokens} tokens"}
-    return text, *_judge_step(graph, base, text, steps, final=ending == "end")
+def _uncertainty(trace: Trace | None) -> dict[str, float]:
+    """What is noted of a trace: plain numbers, the means over its tokens."""
+    if trace is None or not trace.entropies:
+        return {}
+    means = {"entropy": fmean(trace.entropies), "varentropy": fmean(trace.varentropies)}
+    return {name: round(mean, _DIGITS) for name, mean in means.items()}
 
 
-def _judge_step(
-    graph: ThoughtGraph, base: str, text: str, steps: Steps, *, final: bool
-) -> tuple[Kind, dict[str, str]]:
-    """What a step that has come to its end amounts to."""
-    noted = {}
-    if steps.check is not None:
-        checked = steps.check(graph.question, graph.thoughts[base].get("state"), text)
-        if checked.reason is not None:
-            return "failed", {"reason": checked.reason}
-        noted = {"state": checked.state} if checked.state is not None else {}
-        final = final or checked.final
-    elif not final and steps.granularity.is_empty(text):
-        return "failed", {"reason": "an empty step"}
-    if final:
-        chain = steps.granularity.for_answer([*graph.steps(base), text])
-        answer = steps.answer(graph.question, chain)
-        if answer is None:
-            return "failed", {**noted, "reason": "ended without an answer"}
-        return "final", {**noted, "answer": answer}
-    if graph.thoughts[base]["depth"] + 1 >= steps.max_steps:
-        return "failed", {**noted, "reason": f"no answer within {steps.max_steps} steps"}
-    return "step", noted
-
-
-def _writes(graph: ThoughtGraph, thoughts: dict[str, Thought]) -> Writes:
+def births(graph: ThoughtGraph, thoughts: dict[str, Thought]) -> Writes:
+    """New thoughts with fresh statistics, counted as children of their parents."""
     stats = {id: fresh_stats(thought) for id, thought in thoughts.items()}
     born = Counter(thought["parent"] for thought in thoughts.values())
     for parent, count in born.items():

@@ -1,7 +1,9 @@
 """How much a search may spend, what it has spent, and what is left."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import accumulate, pairwise
 from typing import TypedDict
 
 from rlm_agent.structure.errors import BudgetError
@@ -97,6 +99,32 @@ class Allowance:
             nodes=self.nodes - usage["nodes"],
             seconds=self.seconds - usage["seconds"],
         )
+
+    def divided(self, wanted: Sequence["Allowance"]) -> list["Allowance"]:
+        """What each of several may spend at the same time, who want so much at most.
+
+        Each bound is divided in proportion to what is wanted of it, and the parts add up to the whole, to the
+        last token. The seconds are the same for all, as they run side by side.
+        """
+
+        def parts(name: str) -> Iterator[float]:
+            left = getattr(self, name)
+            ends = list(accumulate((getattr(one, name) for one in wanted), initial=0))
+            for begin, end in pairwise(ends):
+                if begin == end:
+                    yield 0
+                elif left == math.inf:
+                    yield left
+                else:
+                    yield left * end // ends[-1] - left * begin // ends[-1]
+
+        bounds = zip(parts("tokens"), parts("calls"), parts("nodes"), strict=True)
+        return [Allowance(*part, seconds=self.seconds) for part in bounds]
+
+    def offers(self, wanted: "Allowance") -> bool:
+        """Whether there is time left, and some of all that is wanted."""
+        bounds = ("tokens", "calls", "nodes")
+        return self.seconds > 0 and all(getattr(self, one) > 0 or not getattr(wanted, one) for one in bounds)
 
     def samples(self, wanted: int, max_tokens: int, *, nodes: int = 1, calls: int = 1) -> tuple[int, int]:
         """How many of the `wanted` samples fit, and the most tokens that each may take.

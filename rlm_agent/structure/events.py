@@ -34,6 +34,21 @@ def operator_event(
     )
 
 
+class SpanEvent(TypedDict):
+    """What a piece of a text amounts to, as the call of an operator, read off it once the search is over.
+
+    It stands in the text of `thought`, from `begin` up to `end`; `inputs` and `outputs` are ids of thoughts.
+    """
+
+    event: Literal["span"]
+    operator: str
+    inputs: list[str]
+    outputs: list[str]
+    thought: str
+    begin: int
+    end: int
+
+
 class ThoughtEvent(TypedDict):
     """A thought was added to the graph; `value` is its evaluation in [0, 1] where it has one."""
 
@@ -57,4 +72,4 @@ class AnswerEvent(TypedDict):
     usage: Usage
 
 
-Event = OperatorEvent | ThoughtEvent | AnswerEvent
+Event = OperatorEvent | SpanEvent | ThoughtEvent | AnswerEvent

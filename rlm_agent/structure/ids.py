@@ -16,6 +16,11 @@ def child_id(parent: str, index: int) -> str:
     return _digest(f"{parent}/{index}")
 
 
+def fingerprint(*parts: object) -> str:
+    """Twelve hexadecimal digits that tell apart what differs in a part, by its text."""
+    return _digest(repr([str(part) for part in parts]))
+
+
 def derive_seed(seed: int, *counter: str | int) -> int:
     """A 63-bit seed for the draw that `counter` names in the run seeded with `seed`."""
     text = "/".join(map(str, (seed, *counter)))

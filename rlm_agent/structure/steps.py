@@ -6,6 +6,7 @@ from typing import Protocol
 
 from rlm_agent.structure.errors import InputError, ProblemError
 from rlm_agent.structure.formats import MODEL_END, AnswerEnd, Ending, StepFormat, delimited
+from rlm_agent.structure.ids import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,14 @@ class Steps:
     def longest(self) -> int:
         """The most tokens that one step may take."""
         return self.granularity.count or self.max_tokens
+
+    @property
+    def identity(self) -> str:
+        """What decides where steps and answers end; stored with a run."""
+        unit, end = self.granularity, self.answer_end
+        regex = (unit.regex.pattern, unit.regex.flags) if unit.regex is not None else None
+        parts = (unit.delimiter, unit.token, unit.count, regex, unit.whole, end.marker, end.boxed, end.token)
+        return fingerprint(*parts)
 
     @property
     def instruction(self) -> str:

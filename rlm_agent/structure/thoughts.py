@@ -21,17 +21,17 @@ Kind = Literal["root", "step", "final", "failed"]
 class Thought(TypedDict):
     """One node's content, immutable.
 
-    `text` is the step as the policy wrote it, without its delimiter (of a root: the question).
-    `tokens` counts what was generated for it, end marks included; `logprob` is the natural logarithm of
-    their joint probability under the policy at temperature 1. `state` is the checker's canonical state
-    after the step, `answer` the answer of a final thought, `reason` why a failed one was refused.
-    `parents` names further parents, known at birth, of an aggregate; its id derives from `parent`.
-    `base` is the thought whose steps it goes on from where that is not its parent: what refines a thought is
-    its child and stands in its place. `depth` counts the steps of its chain. `operator` names the operator
-    or the action that made it, where that is not generate. `given`, of a root, holds the steps that were
-    there before the search began.
+    `text` is the step as the policy wrote it, without its delimiter (of a root: the question). `tokens`
+    counts what was generated for it, end marks included; `logprob` is the natural logarithm of their joint
+    probability under the policy at temperature 1. `state` is the checker's canonical state after the step,
+    `answer` the answer of a final thought, `reason` why a failed one was refused. `parents` names further
+    parents, known at birth, of an aggregate; its id derives from `parent`. `base` is the thought whose steps
+    it goes on from where that is not its parent: what refines a thought is its child and stands in its place.
+    `depth` counts the steps of its chain. `operator` names the operator or the action that made it, where
+    that is not generate. `given`, of a root, holds the steps that were there before the search began.
     `interval` is the beginning and the length of the text's place among all that the policy may write here,
-    in [0, 1): see `operators.distinct`.
+    in [0, 1): see `operators.rules.distinct`. `entropy` (nats) and `varentropy` (nats²), of a traced search,
+    are the means over the text's tokens of what the policy thought of them: see `models.protocols.Trace`.
     """
 
     parent: str | None
@@ -49,6 +49,8 @@ class Thought(TypedDict):
     operator: NotRequired[str]
     given: NotRequired[list[str]]
     interval: NotRequired[list[float]]
+    entropy: NotRequired[float]
+    varentropy: NotRequired[float]
 
 
 class Stats(TypedDict):
@@ -58,7 +60,9 @@ class Stats(TypedDict):
     its own evaluation in [0, 1], None before one; `children` counts those generated so far; `closed`
     means that it is not to be selected again (pruned, finished or exhausted). `population`, of a root only,
     counts the particles that stand at each thought. `feedback` is what a textual evaluation says of it,
-    and `preferences` maps other thoughts' ids to the probability that this one is better.
+    and `preferences` maps other thoughts' ids to the probability that this one is better. `merged` is the
+    thought that stands for it, since it says the same. `kept`, of an operation in a user's graph of them, are
+    the thoughts that it passes on, and is missing before it has run.
     """
 
     visits: int
@@ -69,6 +73,8 @@ class Stats(TypedDict):
     population: NotRequired[dict[str, int]]
     feedback: NotRequired[str]
     preferences: NotRequired[dict[str, float]]
+    kept: NotRequired[list[str]]
+    merged: NotRequired[str]
 
 
 def fresh_stats(thought: Thought) -> Stats:

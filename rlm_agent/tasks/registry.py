@@ -12,10 +12,12 @@ from pathlib import Path
 from rlm_agent.structure.errors import ProblemError, UnknownNameError
 from rlm_agent.structure.steps import Steps, Verifier
 from rlm_agent.tasks.countdown.checker import answer, check_step, verify
-from rlm_agent.tasks.countdown.generator import draw_countdown, draw_game24
+from rlm_agent.tasks.countdown.coat import coat_steps
+from rlm_agent.tasks.countdown.generator import draw_countdown, draw_five, draw_five24, draw_game24
 from rlm_agent.tasks.countdown.moves import solvable
 from rlm_agent.tasks.countdown.puzzle import EXAMPLE, MAX_NUMBERS, Puzzle, Split, parse
 
+_LINE_TOKENS = 24
 _RANGE = re.compile(r"(.*?)(?::([0-9]{1,9})-([0-9]{1,9}))?", re.DOTALL)
 
 
@@ -23,7 +25,8 @@ _RANGE = re.compile(r"(.*?)(?::([0-9]{1,9})-([0-9]{1,9}))?", re.DOTALL)
 class Task:
     """A family of problems: how it is read, stepped through, verified and drawn.
 
-    `draw(split, rng)` yields distinct problems of a split, in an order that `rng` decides.
+    `draw(split, rng)` yields distinct problems of a split, in an order that `rng` decides. `coat` makes
+    steps of a chain that reflects, where the task knows such.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Task:
     steps: Steps
     verifier: Verifier
     draw: Callable[[Split, random.Random], Iterator[Puzzle]]
+    coat: Steps | None = None
 
     def problems(self, split: Split, count: int, seed: int) -> list[str]:
         """Up to `count` distinct problems of a split, fewer where there are no more."""
@@ -100,16 +104,17 @@ def _jsonl(stream: Iterator[str]) -> Iterator[str]:
 
 
 def _countdown_task(
-    name: str, title: str, draw: Callable[[Split, random.Random], Iterator[Puzzle]], target: int | None
+    name: str,
+    title: str,
+    draw: Callable[[Split, random.Random], Iterator[Puzzle]],
+    target: int | None,
+    example: str = EXAMPLE,
 ) -> Task:
+    read = partial(read_puzzle, target=target)
     steps = Steps(
-        max_tokens=24,
-        max_steps=MAX_NUMBERS - 1,
-        read=partial(read_puzzle, target=target),
-        check=check_step,
-        answer=answer,
+        max_tokens=_LINE_TOKENS, max_steps=MAX_NUMBERS - 1, read=read, check=check_step, answer=answer
     )
-    return Task(name, title, EXAMPLE, steps, verify, draw)
+    return Task(name, title, example, steps, verify, draw, coat_steps(read))
 
 
 TASKS = {
@@ -117,5 +122,7 @@ TASKS = {
     for task in (
         _countdown_task("game24", "Game of 24: reach 24 from four numbers", draw_game24, 24),
         _countdown_task("countdown", "Countdown: reach a target from n numbers", draw_countdown, None),
+        _countdown_task("five24", "Countdown: 24 from five numbers", draw_five24, 24, "3 3 6 9 13 : 24"),
+        _countdown_task("five", "Countdown: a target from five numbers", draw_five, None, "2 3 3 6 12 : 78"),
     )
 }

@@ -1,7 +1,8 @@
 """From a trained decoder and its tokenizer to one GGUF file that llama.cpp runs."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from rlm_agent.models.gguf.values.mlp import HeadWeights
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.training.decoder import Decoder, DecoderConfig
 from rlm_agent.training.heads import add_head, require_fitting
+from rlm_agent.training.skills import ASKS
 from rlm_agent.training.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS
 
 Quantization = Literal["q8_0", "f16", "f32"]
@@ -25,10 +27,10 @@ FORMAT = 1
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ message['content'] + '\\n' }}"
-    "{% elif message['role'] == 'assistant' %}{{ message['content'] }}{% endif %}"
+    "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token + '\\n' }}{% endif %}"
     "{% endfor %}"
 )
-"""The prompt as the model was trained on it: the question on a line, then what has been answered so far."""
+"""Conversations as the model was trained on them: a turn begins on a new line, the model's own are ended."""
 
 _KINDS = {
     "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
@@ -54,6 +56,7 @@ class Identity:
 
     `task` and `step_delimiter` are stored as `rlm.task` and `rlm.step.delimiter`: what kind of problem
     the model was trained on (None for a general one), and the text that ends one of its steps.
+    `asks` are stored as `rlm.ask.*`: how a skill beside writing steps is asked for, see `skills`.
     `temperature` and `min_p` are the recommended decoding, stored under llama.cpp's own keys.
     """
 
@@ -65,6 +68,7 @@ class Identity:
     step_delimiter: str = "\n"
     temperature: float = 1.5
     min_p: float = 0.0003
+    asks: Mapping[str, str] = field(default_factory=lambda: ASKS)
 
 
 def export_gguf(
@@ -133,6 +137,8 @@ def _add_identity(writer: gguf.GGUFWriter, identity: Identity) -> None:
     writer.add_sampling_temp(identity.temperature)
     writer.add_sampling_min_p(identity.min_p)
     writer.add_string("rlm.step.delimiter", identity.step_delimiter)
+    for name, ask in identity.asks.items():
+        writer.add_string(f"rlm.ask.{name}", ask)
     writer.add_uint32("rlm.format", FORMAT)
 
 
@@ -178,10 +184,11 @@ def _add_tensors(writer: gguf.GGUFWriter, model: Decoder, quantize: Quantization
     for name, parameter in model.state_dict().items():
         tensor = parameter.detach().to("cpu", torch.float32).numpy()
         kind = _kind(tensor, wanted)
-        writer.add_tensor(_rename(name), quantized(tensor, kind), raw_dtype=kind)
+        writer.add_tensor(tensor_name(name), quantized(tensor, kind), raw_dtype=kind)
 
 
-def _rename(name: str) -> str:
+def tensor_name(name: str) -> str:
+    """What llama.cpp calls a weight of the decoder."""
     match name.split("."):
         case ["embedding", "weight"]:
             return "token_embd.weight"

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from rlm_agent.training.decoder import Decoder, DecoderConfig
-from rlm_agent.training.puzzles import examples
-from rlm_agent.training.sft import Progress, SFTConfig, train
+from rlm_agent.training.decoder import DecoderConfig
+from rlm_agent.training.sft import Learner, Progress, SFTConfig, train
+from rlm_agent.training.skills import examples
 from rlm_agent.training.tokenizer import train_tokenizer
 
-_TOKENIZER_LINES = 20_000
+CONTEXT = 512
+_TOKENIZER_EXAMPLES = 20_000
 
 
 def train_policy(
@@ -19,11 +20,14 @@ def train_policy(
     config: SFTConfig,
     *,
     excluded: Collection[str] = (),
+    base: Path | None = None,
+    compiled: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[Decoder, Tokenizer]:
+) -> tuple[Learner, Tokenizer]:
     """Train `mini`'s policy in `folder`, or go on where an earlier run there stopped.
 
-    `excluded` holds canonical texts of puzzles to keep out of training beside the held-out splits.
+    `excluded` holds canonical texts of puzzles to keep out of training beside the held-out splits; for
+    `base` and `compiled` see `train`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(folder / "tokenizer.json", config.seed, excluded)
@@ -31,8 +35,10 @@ def train_policy(
         examples(config.seed, excluded=excluded),
         tokenizer,
         config,
-        DecoderConfig(vocabulary=tokenizer.get_vocab_size()),
+        DecoderConfig(vocabulary=tokenizer.get_vocab_size(), context=CONTEXT),
         checkpoint=folder / "policy.pt",
+        base=base,
+        compiled=compiled,
         report=report,
     )
     return model, tokenizer
@@ -41,8 +47,8 @@ def train_policy(
 def _tokenizer(path: Path, seed: int, excluded: Collection[str]) -> Tokenizer:
     if path.exists():
         return Tokenizer.from_file(str(path))
-    sample = islice(examples(seed + 1, excluded=excluded), _TOKENIZER_LINES)
-    tokenizer = train_tokenizer((e.prompt + e.solution for e in sample), seed=seed)
+    sample = islice(examples(seed + 1, excluded=excluded), _TOKENIZER_EXAMPLES)
+    tokenizer = train_tokenizer(("\n".join(line.text for line in example) for example in sample), seed=seed)
     partial = path.with_suffix(".partial")
     tokenizer.save(str(partial))
     partial.replace(path)

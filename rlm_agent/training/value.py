@@ -36,11 +36,18 @@ class ValueConfig:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """How far the training of a member has come; `loss` is the mean binary cross-entropy, in nats."""
+    """How far the training of a member has come; `loss` is the mean of its batches', in nats."""
 
     member: int
     epoch: int
     loss: float
+
+
+Model = Callable[[torch.Tensor], torch.Tensor]
+"""From hidden states [n, width] to logits [n], with noise and dropout while it is trained."""
+
+Loss = Callable[[Model, torch.Tensor], torch.Tensor]
+"""The loss of a model on a batch, which is given by its rows [n]."""
 
 
 def train_head(
@@ -48,22 +55,40 @@ def train_head(
 ) -> HeadWeights:
     """An ensemble of MLPs with two hidden layers, each trained from its own seed on all labels.
 
-    The loss is the binary cross-entropy against the share of right runs, weighted by the runs. Inputs are
-    normalised while training; the scale is folded into the first layer, so that the head reads them as they
-    are. Raises `InputError` for labels that are all alike, which teach nothing.
+    The loss is the binary cross-entropy against the share of right runs, weighted by the runs. Raises
+    `InputError` for labels that are all alike, which teach nothing.
     """
     if not 0 < labels.right.sum() < labels.runs.sum():
         raise InputError("all rollouts end alike; label other problems, or sample more chains")
     hidden = torch.from_numpy(labels.hidden)
-    mean, scale = hidden.mean(0), hidden.std(0).clamp_min(1e-6)
-    data = (
-        (hidden - mean) / scale,
-        torch.from_numpy(labels.right / labels.runs).float(),
-        torch.from_numpy(labels.runs).float(),
-    )
-    members = [_train_member(data, config, number, report) for number in range(config.members)]
+    shares = torch.from_numpy(labels.right / labels.runs).float()
+    runs = torch.from_numpy(labels.runs).float()
+
+    def loss(model: Model, rows: torch.Tensor) -> torch.Tensor:
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            model(hidden[rows]), shares[rows], reduction="none"
+        )
+        return (losses * runs[rows]).sum() / runs[rows].sum()
+
+    return train_ensemble(hidden, len(hidden), loss, config, report)
+
+
+def train_ensemble(
+    hidden: torch.Tensor,
+    count: int,
+    loss: Loss,
+    config: ValueConfig,
+    report: Callable[[Epoch], None] = lambda epoch: None,
+) -> HeadWeights:
+    """MLPs that minimise a loss over `count` rows, each from its own seed.
+
+    Inputs are normalised by the mean and the spread of `hidden` [n, width] while training; the scale is
+    folded into the first layer, so that the head reads them as they are.
+    """
+    scale = hidden.mean(0), hidden.std(0).clamp_min(1e-6)
+    members = [_train_member(scale, count, loss, config, number, report) for number in range(config.members)]
     for member in members:
-        _fold(member[0], mean, scale)
+        _fold(member[0], *scale)
     return weights_of([member.state_dict() for member in members])
 
 
@@ -118,30 +143,40 @@ def auroc(scores: NDArray[np.float64], right: NDArray[np.int32], runs: NDArray[n
     return float((wins * (below + losses / 2)).sum() / pairs) if pairs and len(values) else float("nan")
 
 
-Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Normalised hidden states [n, width], shares of right runs [n], runs [n]."""
+Scale = tuple[torch.Tensor, torch.Tensor]
+"""Mean and standard deviation of hidden states, [width] each."""
 
 
 def _train_member(
-    data: Data, config: ValueConfig, number: int, report: Callable[[Epoch], None]
+    scale: Scale,
+    count: int,
+    loss: Loss,
+    config: ValueConfig,
+    number: int,
+    report: Callable[[Epoch], None],
 ) -> nn.Sequential:
     generator = torch.Generator().manual_seed(config.seed * 1000 + number)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed * 1000 + number)
-        model = _mlp(data[0].shape[1], config)
-        steps = config.epochs * -(-len(data[0]) // config.batch)
+        network = _mlp(len(scale[0]), config)
+
+        def model(hidden: torch.Tensor) -> torch.Tensor:
+            inputs = (hidden - scale[0]) / scale[1]
+            logits: torch.Tensor = network(inputs + config.noise * torch.randn_like(inputs)).squeeze(1)
+            return logits
+
+        steps = config.epochs * -(-count // config.batch)
         optimizer = torch.optim.AdamW(
-            model.parameters(), config.learning_rate, weight_decay=config.weight_decay
+            network.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for epoch in range(config.epochs):
-            order = torch.randperm(len(data[0]), generator=generator)
+            order = torch.randperm(count, generator=generator)
             losses = [
-                _step(model, optimizer, schedule, [part[rows] for part in data], config.noise)
-                for rows in torch.split(order, config.batch)
+                _step(loss(model, rows), optimizer, schedule) for rows in torch.split(order, config.batch)
             ]
             report(Epoch(number, epoch + 1, sum(losses) / len(losses)))
-    return model.eval()
+    return network.eval()
 
 
 def _mlp(inputs: int, config: ValueConfig) -> nn.Sequential:
@@ -158,16 +193,10 @@ def _mlp(inputs: int, config: ValueConfig) -> nn.Sequential:
 
 
 def _step(
-    model: nn.Sequential,
+    loss: torch.Tensor,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    batch: list[torch.Tensor],
-    noise: float,
 ) -> float:
-    hidden, shares, weights = batch
-    logits = model(hidden + noise * torch.randn_like(hidden)).squeeze(1)
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, shares, reduction="none")
-    loss = (losses * weights).sum() / weights.sum()
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()

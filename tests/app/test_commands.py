@@ -1,6 +1,7 @@
 """The command line, as a user meets it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -80,12 +81,60 @@ def test_budget_of_tokens_is_kept(run: Any) -> None:
 
 def test_eval_reports_accuracy_with_its_interval(run: Any) -> None:
     done = run("eval", "--n", "4", "--strategy", "chain", "--strategy", "best_of_n:n=2", "--json")
-    assert (done.code, list(done.report), done.report["n"]) == (0, ["task", "n", "results"], 4)
+    assert (done.code, done.report["n"], done.report["left_out"]) == (0, 4, {})
     for row in done.report["results"]:
         low, high = row["ci95"]
         assert low <= row["accuracy"] <= high
         assert row["completion_tokens_mean"] > 0
     assert [row["strategy"] for row in done.report["results"]] == ["chain", "best_of_n:n=2"]
+
+
+def test_eval_pairs_strategies_at_each_budget_in_markdown_and_as_a_figure(run: Any, tmp_path: Path) -> None:
+    words = ["eval", "--n", "3", "--strategy", "chain", "--strategy", "mcts", "--baseline", "mcts"]
+    words += ["--budget-tokens", "120", "--budget-tokens", "40", "--out", str(tmp_path)]
+    done = run(*words, "--markdown", "--plot", str(tmp_path / "figure.svg"))
+    heading, _, *lines = done.out.splitlines()
+    assert done.code == 0
+    assert "points against `mcts`" in heading
+    assert [line.split("|")[1:3] for line in lines] == [
+        [" 40 ", " `chain` "],
+        [" 40 ", " `mcts` "],
+        [" 120 ", " `chain` "],
+        [" 120 ", " `mcts` "],
+    ]
+    assert {line.count("|") for line in lines} == {heading.count("|")}
+    assert (tmp_path / "figure.svg").exists()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["difference"] is None for row in report["results"]] == [False, True, False, True]
+    assert run(*words, "--json").report == report
+
+
+def test_eval_of_all_says_what_it_leaves_out(run: Any) -> None:
+    done = run("eval", "--n", "1", "--strategy", "all", "--budget-tokens", "30", "--json")
+    rows = done.report["results"]
+    assert {row["strategy"].partition(":")[0] for row in rows} | set(done.report["left_out"]) == set(
+        STRATEGIES
+    )
+    assert done.report["baseline"] == "best_of_n:n=1000,parallel=1"
+    assert len(done.err.splitlines()) == len(done.report["left_out"])
+
+
+def test_table_for_people_shows_every_row(run: Any) -> None:
+    done = run("eval", "--n", "2", "--strategy", "chain", "--strategy", "best_of_n:n=2")
+    assert done.code == 0
+    for word in ("game24, 2 problems", "chain", "best_of_n"):
+        assert word in done.out
+
+
+def test_traces_hold_every_event_as_a_line(run: Any, tmp_path: Path) -> None:
+    one, folder = tmp_path / "one.jsonl", tmp_path / "all"
+    assert run("solve", PUZZLE, "--seed", "1", "--strategy", "chain", "--json", "--trace", str(one)).out
+    run("eval", "--n", "2", "--strategy", "chain", "--traces", str(folder), "--json")
+    for path, count in ((one, 1), (folder / "chain@4000.trace.jsonl", 2)):
+        events = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len({event["question"] for event in events}) == count
+        assert [event["event"] for event in events].count("answer") == count
+        assert {event["event"] for event in events} == {"operator", "thought", "answer"}
 
 
 def test_eval_goes_on_where_a_torn_log_ends(run: Any, tmp_path: Path) -> None:
@@ -95,7 +144,7 @@ def test_eval_goes_on_where_a_torn_log_ends(run: Any, tmp_path: Path) -> None:
     assert (
         run(*words, "--out", str(folder)).report["results"][0]["accuracy"] == whole["results"][0]["accuracy"]
     )
-    log = folder / "chain.jsonl"
+    log = folder / "chain@4000.jsonl"
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("".join(lines[:2]) + lines[2][:20])
     again = run(*words, "--out", str(folder)).report
@@ -130,6 +179,11 @@ def test_eval_reads_problems_from_files(run: Any, tmp_path: Path) -> None:
         (["solve", PUZZLE, "--budget-tokens", "0"], "budget of 0 tokens"),
         (["eval", "--problems", "none.csv"], "cannot be read"),
         (["eval", "--split", "train"], "cannot be evaluated on"),
+        (["eval", "--budget-tokens", "500", "--budget-tokens", "0"], "budget of 0 tokens"),
+        (["eval", "--baseline", "chain"], "'chain' is not compared"),
+        (["eval", "--plot", "figure.gif"], ".svg or .png"),
+        (["eval", "--json", "--markdown"], "choose one"),
+        (["solve", PUZZLE, "--trace", "nowhere/trace.jsonl"], "cannot be written"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(run: Any, words: list[str], sentence: str) -> None:
@@ -162,25 +216,36 @@ def test_strategies_are_listed(run: Any) -> None:
     assert [row["strategy"] for row in json.loads(rows)] == list(STRATEGIES)
 
 
-def test_ctrl_c_ends_an_evaluation_in_a_sentence_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    """A real process, a real signal; `--out` keeps what was done.
+def test_page_of_the_strategies_is_up_to_date(run: Any) -> None:
+    page = Path(__file__).parents[2] / "docs" / "strategies.md"
+    command = "rlm-agent strategies --markdown > docs/strategies.md"
+    assert page.read_text(encoding="utf-8") == run("strategies", "--markdown").out, f"renew it: {command}"
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_ends_an_evaluation_in_a_sentence_and_the_next_run_goes_on(tmp_path: Path, jobs: str) -> None:
+    """Real processes, a real signal to all of them; `--out` keeps what was done.
 
     Where the tests run in the background of a shell, their children would ignore the signal.
     """
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = f"{heed}; from rlm_agent.app.cli import main; main()"
-    words = ["eval", "--n", "60", "--strategy", "chain", "--json", "--out", str(tmp_path)]
+    words = ["eval", "--n", "60", "--strategy", "chain", "--json", "--out", str(tmp_path), "--jobs", jobs]
     command = [sys.executable, "-c", code, *words]
-    log = tmp_path / "chain.jsonl"
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    log = tmp_path / "chain@4000.jsonl"
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         while process.poll() is None and not (log.exists() and log.read_text().count("\n")):
             time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    kept = log.read_text()
+    kept = log.read_text().splitlines(keepends=True)
     assert (process.returncode, out) == (130, "")
     assert "run the same command again to go on" in err
     assert "Traceback" not in err
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stderr) == (0, "")
     assert json.loads(again.stdout)["n"] == 60
-    assert log.read_text().startswith(kept)
+    whole = [line for line in kept if line.endswith("\n")]
+    assert set(whole) <= set(log.read_text().splitlines(keepends=True))

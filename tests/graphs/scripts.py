@@ -17,9 +17,13 @@ from rlm_agent import (
     Verdict,
     create_reasoner,
 )
-from rlm_agent.graphs.rules import Reasoner
+from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.models.fake import Reply, Script
+from rlm_agent.operators.operations.base import Operation
+from rlm_agent.operators.operations.choosing import KeepBest, KeepValid, Score, Selector
+from rlm_agent.operators.operations.making import Aggregate, Generate, Improve, ValidateAndImprove
 from rlm_agent.structure.budget import Usage
+from rlm_agent.structure.formats import WHOLE
 from rlm_agent.structure.ids import derive_seed
 
 MCTS: dict[str, Any] = {
@@ -30,11 +34,16 @@ MCTS: dict[str, Any] = {
     "c1": 1.25,
     "c2": 19652.0,
     "prior": "policy",
+    "parallel": 1,
+    "formula": "puct",
+    "c": 2**0.5,
     "patience": 1,
     "gamma": 1.0,
     "learning_rate": 0.5,
     "answer_by": "value",
     "distinct": False,
+    "merge": False,
+    "adaptive": False,
 }
 """Every parameter of MCTS, with progressive widening and rollouts."""
 
@@ -48,11 +57,37 @@ X1: dict[str, Any] = {
 }
 """Every parameter of MCTS, as in x1."""
 
+OPERATIONS: tuple[Operation, ...] = (
+    Generate("one", k=3, ask="one side of {question}"),
+    Score("weigh_one"),
+    KeepBest("best_one", n=2),
+    Generate("other", k=4, ask="the other side of {question}", after=()),
+    Score("weigh_other"),
+    KeepBest("best_other", n=2),
+    Aggregate("join", k=6, ask="join {inputs}", after=("best_one", "best_other")),
+    Score("weigh_join"),
+    KeepBest("best_join", n=3),
+    Improve("improve", k=2, ask="better than {input}"),
+    ValidateAndImprove(
+        "validate",
+        tries=2,
+        valid=lambda question, text: text.startswith("answer"),
+        ask="mend {input}",
+        after=("best_join",),
+    ),
+    Score("weigh", after=("improve", "validate")),
+    KeepValid("valid", valid=lambda question, text: text != "left"),
+    Selector("pick", choose=lambda question, texts: range(len(texts))),
+)
+"""A graph of operations of every kind that the wandering policy can go through, with two joins."""
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "chain": ("chain", {}),
-    "self_consistency": ("self_consistency", {"n": 7, "parallel": 3}),
+    "self_consistency": ("self_consistency", {"n": 7, "parallel": 3, "agreement": None}),
+    "agreement": ("self_consistency", {"n": 30, "parallel": 2, "agreement": 0.95}),
     "best_of_n": ("best_of_n", {"n": 6, "parallel": None, "aggregation": "min", "weighted": True}),
-    "beam_search": ("beam_search", {"width": 2, "expansions": 2}),
+    "beam_search": ("beam_search", {"width": 2, "expansions": 2, "adaptive": False}),
+    "beam_adaptive": ("beam_search", {"width": 2, "expansions": 2, "adaptive": True}),
     "dvts": ("dvts", {"n": 4, "width": 2}),
     "particle_filtering": (
         "particle_filtering",
@@ -73,11 +108,107 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "mcts": ("mcts", MCTS),
     "x1": ("mcts", X1),
+    "graph_of_thoughts": ("graph_of_thoughts", {"operations": OPERATIONS}),
     "mcts_distinct": ("mcts", {**MCTS, "distinct": True}),
+    "mcts_parallel": ("mcts", {**MCTS, "parallel": 3, "adaptive": True}),
+    "uct": ("mcts", {**X1, "formula": "uct", "parallel": 2, "merge": True}),
 }
 
-NEED_VALUES = ("particle_filtering", "best_first")
+JOURNEY: dict[str, Any] = {"width": 2, "expansions": 2, "wrong": 1, "smoothed": False}
+"""Every parameter of a journey."""
+
+LONG_CHAIN: dict[str, Any] = {
+    "think_open": "<think>",
+    "think_close": "</think>",
+    "wait": None,
+    "hurry": "Final Answer:",
+    "thinking": 12,
+    "waits": 2,
+}
+"""Every parameter of a long chain."""
+
+CASES |= {
+    "journey": ("journey", JOURNEY),
+    "journey_smoothed": ("journey", {**JOURNEY, "smoothed": True}),
+    "long_chain": ("long_chain", LONG_CHAIN),
+}
+
+
+def solved(question: str, steps: Sequence[str]) -> str | None:
+    """The answer of a whole solution by the wandering policy: none where it has only gone left or right."""
+    return None if steps[-1].split()[:1] in ([], ["left"], ["right"]) else steps[-1]
+
+
+LLAMA_BERRY: dict[str, Any] = {
+    "steps": Steps(format=WHOLE, max_tokens=6, answer=solved),
+    "starts": 2,
+    "max_children": 2,
+    "c": 1.4,
+    "alpha": 0.9,
+    "gamma": 0.1,
+    "comparisons": 3,
+    "patience": 2,
+    "simulations": None,
+}
+"""Every parameter of LLaMA-Berry, and steps that make whole solutions of what is said."""
+
+ARMAP: dict[str, Any] = {"planner": "best_of_n", "n": 6, "threshold": None}
+"""Every parameter of ARMAP."""
+
+CASES |= {
+    "llama_berry": ("llama_berry", LLAMA_BERRY),
+    "armap_best_of_n": ("armap", ARMAP),
+    "armap_mcts": ("armap", {**ARMAP, "planner": "mcts", "n": 99}),
+    "reflexion": ("armap", {**ARMAP, "planner": "reflexion", "threshold": 0.9, "temperature": 1.0}),
+}
+
+RSTAR: dict[str, Any] = {
+    "actions": None,
+    "branching": 2,
+    "depth": 3,
+    "c": 2.0,
+    "simulations": None,
+    "discriminator": None,
+    "completions": 1,
+}
+"""Every parameter of rStar."""
+
+COAT: dict[str, Any] = {"restarts": None, "backtrack": 0, "thinking": None}
+"""Every parameter of a chain of action-thought."""
+
+CASES |= {
+    "rstar": ("rstar", RSTAR),
+    "rstar_few": ("rstar", {**RSTAR, "actions": ("step", "finish"), "completions": 0}),
+    "coat": ("coat", COAT),
+    "coat_back": ("coat", {"restarts": 9, "backtrack": 2, "thinking": 9}),
+}
+
+LATS: dict[str, Any] = {
+    "branching": 3,
+    "c": 2**0.5,
+    "share": 0.5,
+    "depth": 3,
+    "reflections": 3,
+    "simulations": None,
+}
+"""Every parameter of LATS."""
+
+CASES |= {"react": ("react", {}), "lats": ("lats", LATS)}
+
+SINGLE = ("chain", "react", "long_chain", "coat", "coat_back")
+"""The cases that write one chain, which an answer or a failure ends before the budget does."""
+
+NEED_VALUES = ("particle_filtering", "best_first", "armap_best_of_n", "armap_mcts", "reflexion")
 """The cases that have no way without a value model."""
+
+ASIDES = ("llama_berry", "reflexion")
+"""The cases whose policy is asked for more than thoughts: for critiques, reflections and judgements."""
+
+PLANTED = {"graph_of_thoughts": len(OPERATIONS)}
+"""How many thoughts the cases begin with beside the root that are no loop from select to select."""
+
+LOOPS = [case for case in CASES if case not in PLANTED]
+"""The cases that are, and in which thoughts are judged as soon as they are written."""
 
 STEPS = Steps(max_tokens=6, max_steps=4)
 

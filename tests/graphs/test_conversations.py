@@ -15,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from rlm_agent import Budget, FakePolicy, Steps, create_best_of_n, create_chain
-from rlm_agent.graphs.rules import Reasoner
+from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.models.fake import Reply
 from rlm_agent.structure.errors import ProblemError
 from tests.graphs.scripts import CASES, ask, grown, reason, thread, wander

@@ -17,7 +17,7 @@ from rlm_agent.models.fake import Reply
 from rlm_agent.models.protocols import Candidate, Message, Score
 from rlm_agent.operators.evaluate import evaluate
 from rlm_agent.operators.generate import generate
-from rlm_agent.operators.resample import draw_points, logit, moved, population, resample, settle
+from rlm_agent.operators.rules.resample import draw_points, logit, moved, population, resample, settle
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError

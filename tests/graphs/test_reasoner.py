@@ -7,15 +7,17 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from rlm_agent import Budget, FakePolicy, FakeValue, create_reasoner
+from rlm_agent.graphs.machine.common import Common
 from rlm_agent.graphs.reasoner import STRATEGIES, get_strategy, parameters_of
 from rlm_agent.structure.errors import InputError, UnknownNameError
-from tests.graphs.scripts import CASES, accepts, ask, grown, guess, reason, thread, wander
+from tests.graphs.scripts import CASES, LOOPS, accepts, ask, grown, guess, reason, thread, wander
 
 
 def test_every_strategy_is_among_the_cases_of_these_tests() -> None:
     assert {strategy for strategy, _ in CASES.values()} == set(STRATEGIES)
     for strategy, parameters in CASES.values():
-        assert set(parameters) == set(parameters_of(STRATEGIES[strategy]))
+        own = set(parameters) - set(Common.__annotations__)
+        assert own == set(parameters_of(STRATEGIES[strategy]))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,9 @@ def test_names_that_do_not_exist_are_refused_with_those_that_do(
 
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
 @pytest.mark.parametrize("name", ["tools", "retriever"])
-def test_tools_and_retrievers_are_refused_while_no_strategy_takes_them(strategy: str, name: str) -> None:
+def test_tools_and_retrievers_are_refused_by_strategies_that_take_none(strategy: str, name: str) -> None:
+    if name == "tools" and strategy in ("react", "lats"):
+        pytest.skip("this strategy acts")
     with pytest.raises(InputError, match=f"the strategy '{strategy}' takes no {name} in this version"):
         get_strategy(strategy)(FakePolicy(wander), value=FakeValue(guess), **{name: ["search"]})
 
@@ -95,6 +99,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "model_calls": int,
         "tokens": int,
     },
+    "span": {
+        "event": str,
+        "operator": str,
+        "inputs": list,
+        "outputs": list,
+        "thought": str,
+        "begin": int,
+        "end": int,
+    },
     "thought": {
         "event": str,
         "id": str,
@@ -133,7 +146,7 @@ def test_every_event_has_its_shape_and_every_thought_is_told_once(case: str) -> 
         assert (event["parent"], event["text"], event["kind"]) == (
             thought["parent"], thought["text"], thought["kind"]
         )  # fmt: skip
-        assert event["value"] == values["stats"][event["id"]]["value"]
+        assert event["value"] == values["stats"][event["id"]]["value"] or case not in LOOPS
         assert (event["reason"] is None) == (thought["kind"] != "failed")
     for parent, id in ((event["parent"], event["id"]) for event in thoughts):
         assert parent == values["run"]["root"] or ids.index(parent) < ids.index(id)
@@ -147,7 +160,7 @@ def test_the_operators_told_add_up_to_the_search(case: str) -> None:
     assert last["event"] == "answer"
     assert sum(event["model_calls"] for event in runs) == last["usage"]["model_calls"]
     assert sum(event["tokens"] for event in runs) == last["usage"]["completion_tokens"]
-    assert [event["operator"] for event in runs[:2]] == ["select", "generate"]
+    assert [event["operator"] for event in runs[:2]] == ["select", "generate"] or case not in LOOPS
     assert {"select", "generate", "evaluate"} <= {event["operator"] for event in runs}
     for select, generate in pairwise(runs):
         if (select["operator"], generate["operator"]) == ("select", "generate"):

@@ -256,7 +256,7 @@ def test_no_value_is_asked_for_after_the_seconds(monkeypatch: pytest.MonkeyPatch
             return super().score(candidates)
 
     clock = type("Clock", (), {"monotonic": staticmethod(lambda: now)})
-    for module in ("graphs.nodes", "graphs.rest_mcts", "operators.writing"):
+    for module in ("graphs.machine.nodes", "graphs.rest_mcts", "operators.writing"):
         monkeypatch.setattr(f"rlm_agent.{module}.time", clock)
     _, values = searched(
         FakePolicy(binary(9)), value=Slow(guess), budget=Budget(seconds=2.5), steps=Steps(max_steps=9)

@@ -15,6 +15,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from rlm_agent import Budget, FakePolicy, FakeValue, Steps, create_mcts
 from rlm_agent.structure.errors import CheckpointError
+from rlm_agent.structure.formats import PARAGRAPH
 from tests.graphs.scripts import (
     CASES,
     FOUND,
@@ -203,8 +204,8 @@ class Other(FakePolicy):
 
 @pytest.mark.parametrize(
     "other",
-    [{"policy": Other(wander)}, {"value": None}, {"case": "mcts"}],
-    ids=["policy", "value", "strategy"],
+    [{"policy": Other(wander)}, {"value": None}, {"case": "mcts"}, {"steps": Steps(format=PARAGRAPH)}],
+    ids=["policy", "value", "strategy", "steps"],
 )
 def test_a_search_is_not_continued_by_another_model_or_strategy(other: dict[str, Any]) -> None:
     saver = InMemorySaver()
@@ -213,7 +214,7 @@ def test_a_search_is_not_continued_by_another_model_or_strategy(other: dict[str,
     reasoner = reason(**{"case": case, "checkpointer": saver, **other})
     before = reasoner.get_state(thread()).values
     with pytest.raises(
-        CheckpointError, match="use the strategy and the model of before, or ask a new question"
+        CheckpointError, match="use the strategy, the models and the step format of before, or ask"
     ):
         reasoner.invoke(EMPTY, thread())
     assert found(reasoner.get_state(thread()).values) == found(before)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_agent.operators.backpropagate import backpropagate, backpropagate_all
+from rlm_agent.operators.backpropagate import average, backpropagate, backpropagate_all
 from rlm_agent.structure.thoughts import ThoughtGraph
 from tests.structure.trees import graft, grown, marked, plant
 
@@ -105,3 +105,19 @@ def test_q_stays_within_the_returns_and_every_backup_is_counted(
     for id in ids:
         below = sum(graph.stats[child]["visits"] for child in graph.children(id))
         assert graph.stats[id]["visits"] == below + (id != graph.root)
+
+
+def test_an_average_counts_each_return_once_along_the_whole_path() -> None:
+    """Returns 1 and 0 at b under a, −1 at c: q of b ½, of a ½, of the root 0."""
+    graph, ids = grown({"q": ["a", "c"], "a": ["b"]})
+    stats = average(graph, [(ids["b"], 1.0), (ids["b"], 0.0), (ids["c"], -1.0)]).stats
+    found = {name: (stats[id]["visits"], stats[id]["q"]) for name, id in ids.items()}
+    assert found == {"q": (3, 0.0), "a": (2, 0.5), "b": (2, 0.5), "c": (1, -1.0)}
+    assert average(graph, []).stats == {}
+
+
+def test_an_average_goes_on_from_what_was_backed_up_before() -> None:
+    graph, ids = grown({"q": ["a"]})
+    before = graph.updated(average(graph, [(ids["a"], 1.0)]))
+    stats = average(before, [(ids["a"], -0.5)]).stats
+    assert stats[graph.root]["visits"] == 2 and stats[graph.root]["q"] == pytest.approx(0.25)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rlm_agent import FakePolicy, Steps, ThoughtGraph
 from rlm_agent.models.drive import drive
 from rlm_agent.models.protocols import Message
-from rlm_agent.operators.distinct import outside
 from rlm_agent.operators.generate import generate
+from rlm_agent.operators.rules.distinct import outside
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from tests.structure.trees import plant

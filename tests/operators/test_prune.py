@@ -2,7 +2,17 @@
 
 import copy
 
-from rlm_agent.operators.prune import all_closed, beyond_top, close, duplicates, exhausted, repeats, twin
+from rlm_agent.operators.prune import (
+    all_closed,
+    beyond_top,
+    close,
+    duplicates,
+    elders,
+    exhausted,
+    known_states,
+    repeats,
+    twin,
+)
 from rlm_agent.operators.select import own_value
 from rlm_agent.structure.thoughts import ThoughtGraph
 from tests.structure.trees import graft, grown, marked, plant
@@ -100,3 +110,18 @@ def test_a_child_that_failed_or_says_what_an_elder_said_is_a_repeat() -> None:
     ]:
         graph, _ = graft(graph, root, text, kind)  # type: ignore[arg-type]
         assert repeats(graph, root) == expected
+
+
+def test_a_known_state_is_that_of_whoever_is_visited_most_in_it() -> None:
+    graph = plant()
+    graph, first = graft(graph, graph.root, "a", state="s", visits=1)
+    graph, second = graft(graph, first, "b", state="s", visits=4)
+    graph, failed = graft(graph, graph.root, "f", "failed", state="t", visits=9)
+    graph, fresh = graft(graph, graph.root, "c", state="s")
+    graph, new = graft(graph, graph.root, "d", state="t")
+    graph, again = graft(graph, graph.root, "e", state="t")
+    graph, stateless = graft(graph, graph.root, "g")
+    ids = [fresh, new, failed, again, stateless]
+    assert elders(graph, ids) == {fresh: second, again: new}
+    assert known_states(graph, ids) == [fresh, again]
+    assert elders(graph, [second]) == {second: second}, "nobody knows more of that state"

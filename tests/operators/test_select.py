@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from rlm_agent.operators.select import (
     best,
-    descend,
+    follow,
     likelihood,
     most_visited,
     open_leaves,
     own_value,
     policy_priors,
     puct,
+    puct_scores,
     top,
+    uct_scores,
     uniform_priors,
     vote,
 )
@@ -55,8 +57,7 @@ def test_a_small_c2_lets_exploration_grow_with_the_visits() -> None:
 def test_the_score_under_an_unvisited_parent_is_a_number() -> None:
     assert puct(stats(0), stats(0), 1.0) == 0.5
     graph, ids = grown({"q": ["a", "b"]})
-    chosen = descend(graph, wants_children=is_leaf, priors=uniform_priors, c1=1.25, c2=19652.0)
-    assert chosen == ids["a"]
+    assert descent(graph) == ids["a"]
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.floats(-1, 1), st.floats(0, 1))
@@ -73,7 +74,7 @@ def is_leaf(graph: ThoughtGraph, id: str) -> bool:
 
 
 def descent(graph: ThoughtGraph) -> str | None:
-    return descend(graph, wants_children=is_leaf, priors=uniform_priors, c1=1.25, c2=19652.0)
+    return follow(graph, is_leaf, puct_scores(uniform_priors, 1.25, 19652.0))
 
 
 def test_a_descent_follows_the_best_score_at_every_level() -> None:
@@ -184,3 +185,11 @@ def test_selecting_changes_nothing() -> None:
     best(graph, ids)
     descent(graph)
     assert (graph.thoughts, graph.stats, ids) == before
+
+
+def test_uct_scores_bring_q_to_the_unit_range_and_put_what_nobody_has_visited_first() -> None:
+    """Under 4 visits: (.6 + 1)/2 + 2·√(ln 4 / 3) = 2.159541."""
+    graph, ids = grown({"q": ["a", "b"]})
+    graph = marked(marked(graph, ids["a"], visits=3, q=0.6), graph.root, visits=4)
+    scores = uct_scores(2.0)(graph, graph.root, [ids["a"], ids["b"]])
+    assert scores == [pytest.approx(0.8 + 2 * math.sqrt(math.log(4) / 3)), math.inf]

@@ -91,3 +91,33 @@ def test_what_is_left_is_used(allowance: Allowance, wanted: int, max_tokens: int
     assert tokens == max_tokens or count == 1, "samples are dropped before they are shortened"
     one_more = count < min(wanted, allowance.calls, allowance.nodes)
     assert not (one_more and (count + 1) * max_tokens <= allowance.tokens)
+
+
+def test_each_bound_of_an_allowance_is_divided_by_what_is_wanted_of_it() -> None:
+    """11 tokens by 1 : 2 are 3 and 8, since the first third ends at 3.67; 6 calls by 2 : 1 are 4 and 2."""
+    wanted = [Allowance(1, 2, 0), Allowance(0, 0, 0), Allowance(2, 1, 0)]
+    first, none, second = Allowance(tokens=11, calls=6, nodes=5, seconds=9.0).divided(wanted)
+    assert first == Allowance(tokens=3, calls=4, nodes=0, seconds=9.0)
+    assert none == Allowance(tokens=0, calls=0, nodes=0, seconds=9.0)
+    assert second == Allowance(tokens=8, calls=2, nodes=0, seconds=9.0)
+
+
+def test_nobody_has_a_bound_where_the_whole_has_none() -> None:
+    assert Allowance().divided([Allowance(1, 1, 1), Allowance(3, 0, 1)]) == [
+        Allowance(), Allowance(calls=0)
+    ]  # fmt: skip
+
+
+@given(st.integers(0, 300), st.lists(st.integers(0, 20), min_size=1).filter(sum))
+def test_the_parts_of_an_allowance_add_up_to_it(amount: int, weights: list[int]) -> None:
+    wanted = [Allowance(weight, weight, weight) for weight in weights]
+    parts = Allowance(tokens=amount, calls=amount, nodes=amount).divided(wanted)
+    for bound in ("tokens", "calls", "nodes"):
+        assert sum(getattr(part, bound) for part in parts) == amount
+        assert all(getattr(part, bound) >= 0 for part in parts)
+
+
+def test_an_allowance_offers_what_it_has_of_all_that_is_wanted() -> None:
+    assert Allowance(tokens=0).offers(Allowance(tokens=0, calls=3))
+    assert not Allowance(tokens=0).offers(Allowance(tokens=1))
+    assert not Allowance(seconds=0).offers(Allowance(0, 0, 0))

@@ -1,5 +1,6 @@
-"""What the training tests share: a stream of worked puzzles and a tokenizer trained on it."""
+"""What the training tests share: worked puzzles, a stream of examples, and a tokenizer trained on it."""
 
+import random
 from collections.abc import Iterator
 from itertools import islice
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from rlm_agent.training.puzzles import Example, examples
+from rlm_agent.training.puzzles import HeldOut, Worked, worked
+from rlm_agent.training.skills import Example, examples
 from rlm_agent.training.tokenizer import train_tokenizer
 
 
@@ -21,12 +23,18 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def worked() -> list[Example]:
-    """The first few thousand examples of seed 0."""
-    return list(islice(examples(0), 4000))
+def solved() -> list[Worked]:
+    """A thousand training puzzles with their solutions."""
+    return list(islice(worked(random.Random(0), HeldOut()), 1000))
 
 
 @pytest.fixture(scope="session")
-def tokenizer(worked: list[Example]) -> Tokenizer:
-    """Trained as `mini`'s is, on fewer puzzles; its tokens are the same kinds of text."""
-    return train_tokenizer(example.prompt + example.solution for example in worked)
+def stream() -> list[Example]:
+    """The first two thousand examples of seed 0."""
+    return list(islice(examples(0), 2000))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(stream: list[Example]) -> Tokenizer:
+    """Trained as `mini`'s is, on fewer examples; its tokens are the same kinds of text."""
+    return train_tokenizer("\n".join(line.text for line in example) for example in stream)

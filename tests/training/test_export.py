@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from rlm_agent.structure.errors import InputError
 from rlm_agent.training.decoder import Decoder, DecoderConfig
 from rlm_agent.training.export import CHAT_TEMPLATE, Identity, Quantization, export_gguf
-from rlm_agent.training.tokenizer import BOS, SPECIAL_TOKENS, encode
+from rlm_agent.training.tokenizer import BOS, EOS, SPECIAL_TOKENS, encode
 
 PROMPT = "4 9 10 13 : 24\n"
 
@@ -191,6 +191,10 @@ def test_the_file_says_what_it_is(exported: Path, decoder: Decoder) -> None:
         "rlm.task": "countdown",
         "rlm.step.delimiter": "\n",
         "rlm.format": 1,
+        "rlm.ask.critique": "critique",
+        "rlm.ask.rewrite": "rewrite",
+        "rlm.ask.prefer": "{question}\n{choices}\nprefer",
+        "rlm.ask.coat": "{question}\ncoat",
     }
     reader = gguf.GGUFReader(exported)
     assert {key: _value(reader, key) for key in expected} == expected
@@ -199,11 +203,13 @@ def test_the_file_says_what_it_is(exported: Path, decoder: Decoder) -> None:
 def test_another_identity_is_written_in_its_place(
     decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    identity = Identity(name="other", task="arithmetic", step_delimiter="\n\n")
+    identity = Identity(name="other", task="arithmetic", step_delimiter="\n\n", asks={"think": "{question}"})
     export_gguf(decoder, tokenizer, tmp_path / "other.gguf", identity=identity)
     reader = gguf.GGUFReader(tmp_path / "other.gguf")
     keys = ("general.name", "rlm.task", "rlm.step.delimiter")
     assert [_value(reader, key) for key in keys] == ["other", "arithmetic", "\n\n"]
+    asks = {key: _value(reader, key) for key in reader.fields if key.startswith("rlm.ask.")}
+    assert asks == {"rlm.ask.think": "{question}"}
 
 
 def test_only_the_end_of_answer_ends_generation(exported: Path, decoder: Decoder) -> None:
@@ -222,7 +228,11 @@ def test_only_the_end_of_answer_ends_generation(exported: Path, decoder: Decoder
     [
         ([("user", "4 9 10 13 : 24")], "4 9 10 13 : 24\n"),
         ([("system", "Be brief."), ("user", "5 6 : 30")], "5 6 : 30\n"),
-        ([("user", "5 6 : 30"), ("assistant", "6 * 5 = 30")], "5 6 : 30\n6 * 5 = 30"),
+        ([("user", "5 6 : 30"), ("assistant", "6 * 5 = 31")], "5 6 : 30\n6 * 5 = 31</s>\n"),
+        (
+            [("user", "5 6 : 30"), ("assistant", "6 * 5 = 31"), ("user", "critique")],
+            "5 6 : 30\n6 * 5 = 31</s>\ncritique\n",
+        ),
     ],
 )
 def test_the_chat_template_gives_the_prompt_of_training(
@@ -234,7 +244,9 @@ def test_the_chat_template_gives_the_prompt_of_training(
     rendered = formatter(messages=[{"role": role, "content": content} for role, content in messages]).prompt
     assert rendered == BOS + text
     with _opened(exported, vocab_only=True) as model:
-        assert _llama_tokens(model, rendered, special=True) == [1, *encode(tokenizer, text)]
+        turns = [encode(tokenizer, turn) for turn in text.split(EOS)]
+        expected = [1, *turns[0], *(token for turn in turns[1:] for token in (2, *turn))]
+        assert _llama_tokens(model, rendered, special=True) == expected
 
 
 def test_llama_cpp_and_the_training_tokenizer_agree_on_any_text(exported: Path, tokenizer: Tokenizer) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import cycle, pairwise
+from itertools import cycle, islice, pairwise, product
 from pathlib import Path
 
 import pytest
@@ -11,16 +11,21 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from rlm_agent.structure.errors import CheckpointError
-from rlm_agent.training.decoder import Decoder, DecoderConfig
-from rlm_agent.training.puzzles import Example
-from rlm_agent.training.sft import Progress, SFTConfig, train
-from rlm_agent.training.tokenizer import BOS, EOS, encode
+from rlm_agent.training.decoder import DecoderConfig
+from rlm_agent.training.rows import rows
+from rlm_agent.training.sft import Learner, Progress, SFTConfig, batches_of, train
+from rlm_agent.training.skills import Example, Line
 
-SHORT = Example("5 6 : 30\n", "6 * 5 = 30")
-LONG = Example("4 9 10 13 : 24\n", "13 - 9 = 4 | 4 4 10\n10 - 4 = 6 | 4 6\n4 * 6 = 24")
+SHORT = (Line("5 6 : 30"), Line("6 * 5 = 30", learned=True, ends=True))
+LONG = (
+    Line("4 9 10 13 : 24"),
+    Line("13 - 9 = 4 | 4 4 10", learned=True, reach=True),
+    Line("10 - 4 = 6 | 4 6", learned=True, reach=True),
+    Line("4 * 6 = 24", learned=True, ends=True),
+)
 
 
-Fit = Callable[..., Decoder]
+Fit = Callable[..., Learner]
 
 
 class InterruptionError(Exception):
@@ -43,60 +48,90 @@ def _interrupt_at(step: int) -> Callable[[Progress], None]:
     return report
 
 
-def test_a_resumed_run_ends_as_an_unbroken_one(fit: Fit, worked: list[Example], tmp_path: Path) -> None:
-    config = SFTConfig(steps=22, batch=4, warmup=2)  # more batches than are drawn together
-    whole = fit(iter(worked), config=config, checkpoint=tmp_path / "whole.pt")
+def test_a_resumed_run_ends_as_an_unbroken_one(fit: Fit, stream: list[Example], tmp_path: Path) -> None:
+    config = SFTConfig(steps=22, tokens=256, warmup=2)  # more batches than are drawn together
+    whole = fit(iter(stream), config=config, checkpoint=tmp_path / "whole.pt")
     for stop in (11, 18):  # the next run goes on from 8, then from 16
         with pytest.raises(InterruptionError):
-            fit(iter(worked), config=config, every=4, report=_interrupt_at(stop))
+            fit(iter(stream), config=config, every=4, report=_interrupt_at(stop))
     seen: list[int] = []
-    resumed = fit(iter(worked), config=config, report=lambda progress: seen.append(progress.step))
+    resumed = fit(iter(stream), config=config, report=lambda progress: seen.append(progress.step))
     assert seen == [17, 18, 19, 20, 21, 22]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
 def test_a_finished_run_is_loaded_and_not_trained_further(
-    fit: Fit, worked: list[Example], tmp_path: Path
+    fit: Fit, stream: list[Example], tmp_path: Path
 ) -> None:
-    config = SFTConfig(steps=2, batch=2)
-    first = fit(iter(worked), config=config).state_dict()
-    again = fit(iter(worked), config=config, report=_interrupt_at(3)).state_dict()
+    config = SFTConfig(steps=2, tokens=128)
+    first = fit(iter(stream), config=config).state_dict()
+    again = fit(iter(stream), config=config, report=_interrupt_at(3)).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
     assert list(tmp_path.iterdir()) == [tmp_path / "policy.pt"]
 
 
-def test_a_run_with_other_settings_is_not_gone_on_with(fit: Fit, worked: list[Example]) -> None:
-    fit(iter(worked), config=SFTConfig(steps=2, batch=2))
+def test_a_run_with_other_settings_is_not_gone_on_with(fit: Fit, stream: list[Example]) -> None:
+    fit(iter(stream), config=SFTConfig(steps=2, tokens=128))
     with pytest.raises(CheckpointError, match="other settings"):
-        fit(iter(worked), config=SFTConfig(steps=2, batch=2, seed=1))
+        fit(iter(stream), config=SFTConfig(steps=2, tokens=128, seed=1))
 
 
 def test_prompts_and_padding_carry_no_loss(fit: Fit, tokenizer: Tokenizer) -> None:
     """With learning rates of zero every reported loss is that of the untrained model on its batch."""
-    config = SFTConfig(steps=16, batch=2, matrix_lr=0.0, other_lr=0.0)
+    config = SFTConfig(steps=16, tokens=70, matrix_lr=0.0, other_lr=0.0)
     smoothed: list[float] = []
     model = fit(
         cycle([SHORT, LONG, LONG]), config=config, report=lambda progress: smoothed.append(progress.loss)
     )
     losses = [smoothed[0], *((after - 0.98 * before) / 0.02 for before, after in pairwise(smoothed))]
     short, long = (_losses(model, tokenizer, example) for example in (SHORT, LONG))
-    mixed = float(torch.cat((short, long)).mean())
+    mixtures = [
+        float(torch.cat((*[short] * shorts, *[long] * longs)).mean())
+        for shorts, longs in product(range(8), range(3))
+        if shorts + longs
+    ]
     for loss in losses:
-        assert min(abs(loss - value) for value in (float(short.mean()), float(long.mean()), mixed)) < 1e-5
-    assert min(abs(loss - mixed) for loss in losses) < 1e-5, "no batch had padding"
+        assert min(abs(loss - value) for value in mixtures) < 1e-4
+    alone = (float(short.mean()), float(long.mean()))
+    assert any(min(abs(loss - value) for value in alone) > 1e-3 for loss in losses), "no batch had padding"
+
+
+def test_batches_hold_no_more_tokens_than_asked_for_and_lose_no_row(tokenizer: Tokenizer) -> None:
+    examples = [SHORT, LONG, SHORT, LONG, LONG]
+    drawn = rows(cycle(examples), tokenizer, longest=64)
+    batches = list(islice(batches_of(drawn, SFTConfig(tokens=100)), 200))
+    assert all(batch.tokens.numel() <= 100 for batch in batches)
+    lengths = [int((row != 0).sum()) for batch in batches for row in batch.tokens]
+    shares = [lengths.count(length) / len(lengths) for length in sorted(set(lengths))]
+    assert shares == pytest.approx([0.4, 0.6], abs=0.01)
 
 
 def test_a_few_dozen_steps_learn_one_solution(fit: Fit, tokenizer: Tokenizer) -> None:
-    model = fit(cycle([SHORT]), config=SFTConfig(steps=60, batch=2, other_lr=0.03, warmup=5))
+    model = fit(cycle([SHORT]), config=SFTConfig(steps=60, tokens=64, other_lr=0.03, warmup=5))
     assert _losses(model, tokenizer, SHORT).mean() < 0.5
 
 
-def _losses(model: Decoder, tokenizer: Tokenizer, example: Example) -> Tensor:
+def test_what_can_be_reached_is_learned_beside_the_policy(fit: Fit) -> None:
+    question, first, *_ = LONG
+    lost = Line("13 + 10 = 23 | 4 9 23", reach=False)
+    config = SFTConfig(steps=80, tokens=128, other_lr=0.01, warmup=5)
+    reports: list[Progress] = []
+    fit(cycle([(question, first), (question, lost)]), config=config, report=reports.append)
+    assert reports[0].value_loss > 0.6
+    assert reports[-1].value_loss < 0.4
+
+
+@pytest.mark.slow
+def test_half_precision_learns_the_same(fit: Fit, tokenizer: Tokenizer) -> None:
+    config = SFTConfig(steps=60, tokens=64, other_lr=0.03, warmup=5, bf16=True)
+    assert _losses(fit(cycle([SHORT]), config=config), tokenizer, SHORT).mean() < 0.5
+
+
+def _losses(model: Learner, tokenizer: Tokenizer, example: Example) -> Tensor:
     """Nats at each token of the solution and at its end, computed without a batch."""
-    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
-    solution = [*encode(tokenizer, example.solution), eos]
-    ids = [bos, *encode(tokenizer, example.prompt), *solution]
+    (row,) = rows(iter([example]), tokenizer, longest=64)
     with torch.no_grad():
-        spread = -model.logits(model(torch.tensor([ids[:-1]])))[0].log_softmax(-1)
-    return spread[-len(solution) :].gather(1, torch.tensor(solution)[:, None])[:, 0]
+        spread = -model.decoder.logits(model.decoder(torch.tensor([row.tokens[:-1]])))[0].log_softmax(-1)
+    every = spread.gather(1, torch.tensor(row.tokens[1:])[:, None])[:, 0]
+    return every[torch.tensor(row.learned[1:])]

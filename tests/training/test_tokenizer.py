@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from rlm_agent.training.corpus import LARGEST_NUMBER
-from rlm_agent.training.puzzles import Example
+from rlm_agent.training.skills import Example
 from rlm_agent.training.tokenizer import SPECIAL_TOKENS, encode
 
 
@@ -33,12 +33,11 @@ def test_any_text_is_read_back_from_its_tokens(tokenizer: Tokenizer, text: str) 
     assert tokenizer.decode(encode(tokenizer, text)) == text
 
 
-def test_tokens_never_reach_from_one_line_into_the_next(tokenizer: Tokenizer, worked: list[Example]) -> None:
-    for prompt, solution in ((example.prompt, example.solution) for example in worked):
-        apart = encode(tokenizer, prompt) + encode(tokenizer, solution)
-        assert apart == encode(tokenizer, prompt + solution)
-        lines = (prompt + solution).splitlines(keepends=True)
-        assert apart == list(chain.from_iterable(encode(tokenizer, line) for line in lines))
+def test_tokens_never_reach_from_one_line_into_the_next(tokenizer: Tokenizer, stream: list[Example]) -> None:
+    for example in stream:
+        lines = [f"{line.text}\n" for line in example]
+        apart = chain.from_iterable(encode(tokenizer, line) for line in lines)
+        assert encode(tokenizer, "".join(lines)) == list(apart)
 
 
 def test_no_token_joins_letters_beyond_ascii(tokenizer: Tokenizer) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rlm_agent.structure.errors import ProblemError
 from rlm_agent.structure.steps import Checked, Verdict
-from rlm_agent.tasks.countdown.moves import Number, State, divide
+from rlm_agent.tasks.countdown.moves import Number, State, apply, divide
 from rlm_agent.tasks.countdown.puzzle import parse
 from rlm_agent.tools.rational import ExpressionError, evaluate
 
@@ -37,7 +37,7 @@ def check_step(question: str, state: str | None, step: str) -> Checked:
         return Checked(reason="not a step of the form 'a op b = c | numbers left'")
     try:
         a, b, result = (_number(match[group]) for group in (1, 3, 4))
-        value = _apply(match[2], a, b)
+        value = apply(match[2], a, b)
         stated = sorted(map(_number, match[5].split())) if match[5] else None
     except ZeroDivisionError:
         return Checked(reason="division by zero")
@@ -104,14 +104,3 @@ def verify(question: str, candidate: str) -> Verdict:
 def _number(text: str) -> Number:
     numerator, _, denominator = text.partition("/")
     return divide(int(numerator), int(denominator)) if denominator else int(numerator)
-
-
-def _apply(op: str, a: Number, b: Number) -> Number:
-    match op:
-        case "+":
-            return a + b
-        case "-":
-            return a - b
-        case "*":
-            return a * b
-    return divide(a, b)

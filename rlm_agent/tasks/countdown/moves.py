@@ -11,6 +11,8 @@ from functools import lru_cache
 
 Number = int | Fraction
 State = tuple[Number, ...]
+Move = tuple[str, Number, Number, Number, State]
+"""Operation, its two numbers, the result, and the state that follows."""
 
 MAX_EXACT_NUMBERS = 5
 """Up to so many numbers the solver answers within a second or two."""
@@ -22,7 +24,19 @@ def divide(a: Number, b: Number) -> Number:
     return quotient.numerator if quotient.denominator == 1 else quotient
 
 
-def moves(state: State) -> Iterator[tuple[str, Number, Number, Number, State]]:
+def apply(op: str, a: Number, b: Number) -> Number:
+    """The exact result of one of `+ - * /`."""
+    match op:
+        case "+":
+            return a + b
+        case "-":
+            return a - b
+        case "*":
+            return a * b
+    return divide(a, b)
+
+
+def moves(state: State) -> Iterator[Move]:
     """Every distinct move `(op, a, b, result, next state)` from a state.
 
     Sums and products come once, larger operand first. Results below zero are left out: for a target
@@ -75,7 +89,7 @@ def _solvable(state: State, target: int) -> bool:
 
 def sample_solution(
     numbers: tuple[int, ...], target: int, rng: random.Random, *, fraction_weight: float = 1.0
-) -> list[tuple[str, Number, Number, Number, State]]:
+) -> list[Move]:
     """One solution, its moves drawn at random among those from which the target stays reachable.
 
     Moves with a fractional result weigh `fraction_weight`, all others 1. Raises `ValueError` where

@@ -16,6 +16,24 @@ from rlm_agent.models.protocols import Candidate
 from rlm_agent.structure.errors import ModelFileError
 
 
+class StepEnds:
+    """From a chain to the tokens behind which a value head reads, in training as in use: see `HeadValue`."""
+
+    def __init__(self, policy: LocalPolicy) -> None:
+        self._policy = policy
+        self._delimiter = policy.file.metadata.get("rlm.step.delimiter", "\n")
+        self._end = _end_token(policy.file)
+
+    def __call__(self, candidate: Candidate) -> Tokens:
+        """The conversation and the chain, up to what ends its last step."""
+        ended = candidate.final and self._end is not None
+        text = self._delimiter.join(candidate.steps)
+        if candidate.steps and not ended:
+            text += self._delimiter
+        tokens = self._policy.prompt(candidate.messages, text)
+        return (*tokens, self._end) if ended and self._end is not None else tokens
+
+
 class HeadValue(Looking):
     """A value head, applied to the hidden state at the token that ends the last step.
 
@@ -26,17 +44,11 @@ class HeadValue(Looking):
 
     def __init__(self, policy: LocalPolicy, head: ValueHead | None = None) -> None:
         self.head = fitting_head(policy.file, head)
-        self._delimiter = policy.file.metadata.get("rlm.step.delimiter", "\n")
-        self._end = _end_token(policy.file)
+        self._tokens = StepEnds(policy)
         super().__init__(policy, HeadReading(self.head), f"head={self.head.identity}")
 
     def _prompt(self, candidate: Candidate) -> Tokens:
-        ended = candidate.final and self._end is not None
-        text = self._delimiter.join(candidate.steps)
-        if candidate.steps and not ended:
-            text += self._delimiter
-        tokens = self.policy.prompt(candidate.messages, text)
-        return (*tokens, self._end) if ended and self._end is not None else tokens
+        return self._tokens(candidate)
 
 
 class LabelValue(Looking):

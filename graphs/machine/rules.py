@@ -6,15 +6,16 @@ from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
 
-from rlm_agent.graphs.state import Run
+from rlm_agent.graphs.machine.state import Run
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.prompts import Prompts
 from rlm_agent.models.protocols import Decoding, Policy, Preference, Value
 from rlm_agent.operators.evaluate import evaluate
 from rlm_agent.operators.generate import generate
-from rlm_agent.operators.setting import Outcome, Setting
+from rlm_agent.operators.setting import Outcome, Setting, nothing
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.budget import Allowance, Budget
+from rlm_agent.structure.events import SpanEvent
 from rlm_agent.structure.steps import Steps, Verifier
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
@@ -33,6 +34,21 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """The reasoning of the reply, line by line, what it took to put it so, and what is read off it."""
+
+    lines: Sequence[str] = ()
+    outcome: Outcome = field(default_factory=nothing)
+    spans: Sequence[SpanEvent] = ()
+
+
+def tell_steps(search: Search, best: str) -> Asking[Told]:
+    """The reasoning is the steps that lead to the answer."""
+    yield from ()
+    return Told(search.setting.steps.granularity.for_answer(search.graph.steps(best)))
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """What makes a strategy.
 
@@ -40,7 +56,8 @@ class Rules:
     in a node that is named for the operator `expand_as`, and `evaluate` judges those that are fresh. `prune`
     and `backpropagate` write statistics after that and are no nodes of the graph where they are None.
     `answer` picks among the thoughts that ended a chain, and `rounds` bounds the passes through the loop.
-    With `distinct`, siblings differ as far as the policy can see to it.
+    With `distinct`, siblings differ as far as the policy can see to it; with `traced`, thoughts note how sure
+    it was of them. `narrate` says, in the end, what reasoning stands beside the answer of the best thought.
     """
 
     select: Callable[[Search], Plan]
@@ -51,7 +68,9 @@ class Rules:
     backpropagate: Callable[[Search], Writes] | None = None
     rounds: int | None = None
     distinct: bool = False
+    traced: bool = False
     expand_as: str = "generate"
+    narrate: Callable[[Search, str], Asking[Told]] = tell_steps
 
 
 @dataclass(frozen=True, slots=True)

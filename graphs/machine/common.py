@@ -7,14 +7,15 @@ from typing import Any, TypedDict
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
-from rlm_agent.graphs.rules import Parts, Reasoner, Rules
-from rlm_agent.graphs.skeleton import compile_search
+from rlm_agent.graphs.machine.rules import Parts, Reasoner, Rules
+from rlm_agent.graphs.machine.skeleton import compile_search
 from rlm_agent.models.prompts import prompts_of
 from rlm_agent.models.protocols import Decoding, Policy, Preference, Value
 from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.steps import Steps, Verifier
+from rlm_agent.structure.wholes import in_one
 from rlm_agent.tasks.answers import free_answer
 from rlm_agent.tasks.registry import get_task
 
@@ -27,13 +28,16 @@ class Common(TypedDict, total=False):
     """The keywords that all strategies share; all are optional.
 
     value: judges unfinished chains: a `Value`, `"head"` (the model's own value head), `"label"` (the model's
-        own word for it), the path of a `.gguf`, or such a path in the format of a process reward model
-        (`"math_shepherd:PATH"`); without one, strategies fall back as their docstrings say.
+        own word for it), `"rollout:4"` (the share of right ends among four), the path of a `.gguf`, or such a
+        path in the format of a process reward model (`"math_shepherd:PATH"`); without one, strategies fall
+        back as their docstrings say.
     preference: compares two chains, where a strategy asks for that; by default the policy, asked in words.
     verifier: judges answers, seeing the question and the answer only; a task's name stands for its own.
     steps: how text is cut into steps and checked; a task's name stands for its own.
         A specialist model such as `mini` brings both with it.
-    tools, retriever: not taken by any strategy of this version.
+    tools: what a thought may call, for strategies that act (`react`, `lats`): a list of LangChain tools,
+        callables of one text and `Tool`s, see `tools.wrapping.as_tool`, or a `Toolbox` with its own limits.
+    retriever: not taken by any strategy of this version.
     system_prompt: for general models; the default asks for steps and an answer in the form that `steps` has,
         by default one step a line and a boxed answer.
     budget: of one question; the default is 4,000 generated tokens.
@@ -64,41 +68,64 @@ class Common(TypedDict, total=False):
     stop_when_verified: bool
 
 
-def build(strategy: str, model: Model, rules: Rules, common: Common, **decoding: float) -> Reasoner:
-    """Compile a strategy from its rules; `decoding` holds what it sets itself unless the caller does."""
-    given = dict(common)
-    for name in ("tools", "retriever"):
-        if given.get(name):
-            raise InputError(f"the strategy {strategy!r} takes no {name} in this version; leave {name} out")
-    name = common.get("name") or strategy
+def build(
+    strategy: str,
+    model: Model,
+    rules: Rules,
+    common: Common,
+    *,
+    whole: Steps | None = None,
+    **decoding: float,
+) -> Reasoner:
+    """Compile a strategy from its rules; `decoding` holds what it sets itself unless the caller does.
+
+    See `parts_of` for `whole`.
+    """
     return compile_search(
-        name,
+        common.get("name") or strategy,
         strategy,
         rules,
-        _parts(model, common, decoding),
+        parts_of(strategy, model, common, decoding, whole=whole),
         checkpointer=common.get("checkpointer"),
         store=common.get("store"),
     )
 
 
-def _parts(model: Model, common: Common, decoding: dict[str, float]) -> Parts:
+def parts_of(
+    strategy: str, model: Model, common: Common, decoding: dict[str, float], *, whole: Steps | None = None
+) -> Parts:
+    """What a strategy is made with.
+
+    With `whole`, a step is a whole solution: of the task's steps where there is a task, else as `whole` says,
+    unless the caller gives `Steps`. Raises `InputError` for keywords that no strategy takes yet.
+    """
+    for name in ("tools", "retriever"):
+        if common.get(name):
+            raise InputError(f"the strategy {strategy!r} takes no {name} in this version; leave {name} out")
     policy = load_policy(model)
-    task = policy.task
-    named, verifier = common.get("steps") or task, common.get("verifier") or task
-    steps = get_task(named).steps if isinstance(named, str) else named or Steps(answer=free_answer)
+    named = common.get("verifier") or policy.task
+    verifier = get_task(named).verifier if isinstance(named, str) else named
+    steps = _steps(common.get("steps") or policy.task, whole)
     return Parts(
         policy=policy,
         steps=steps,
         budget=common.get("budget") or DEFAULT_BUDGET,
-        value=load_value(common.get("value"), policy),
+        value=load_value(common.get("value"), policy, steps, verifier),
         preference=common.get("preference"),
         prompts=prompts_of(policy),
-        verifier=get_task(verifier).verifier if isinstance(verifier, str) else verifier,
+        verifier=verifier,
         decoding=_decoding(policy, common, decoding),
         system_prompt=common.get("system_prompt") or steps.instruction,
         seed=common.get("seed"),
         stop_when_verified=common.get("stop_when_verified", True),
     )
+
+
+def _steps(named: Steps | str | None, whole: Steps | None) -> Steps:
+    if not isinstance(named, str):
+        return named or whole or Steps(answer=free_answer)
+    steps = get_task(named).steps
+    return steps if whole is None else in_one(steps)
 
 
 def _decoding(policy: Policy, common: Common, own: dict[str, float]) -> Decoding:

@@ -10,10 +10,11 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import END, START, StateGraph
 
-from rlm_agent.graphs.nodes import Node, Nodes, State
-from rlm_agent.graphs.rules import Parts, Reasoner, Rules
-from rlm_agent.graphs.state import ReasonerInput, ReasonerOutput, search_state
+from rlm_agent.graphs.machine.nodes import Node, Nodes, State
+from rlm_agent.graphs.machine.rules import Parts, Reasoner, Rules
+from rlm_agent.graphs.machine.state import ReasonerInput, ReasonerOutput, search_state
 from rlm_agent.models.drive import adrive, drive
+from rlm_agent.structure.errors import InputError
 
 
 def compile_search(name: str, strategy: str, rules: Rules, parts: Parts, **options: Any) -> Reasoner:
@@ -28,9 +29,10 @@ def compile_search(name: str, strategy: str, rules: Rules, parts: Parts, **optio
         loop["prune"] = nodes.writing("prune", rules.prune)
     if rules.backpropagate is not None:
         loop["backpropagate"] = nodes.writing("backpropagate", rules.backpropagate)
-    builder: StateGraph[Any, Any, Any, Any] = StateGraph(
+    builder = SearchGraph(
         search_state(parts.budget), input_schema=ReasonerInput, output_schema=ReasonerOutput
     )
+    builder.search = nodes
     for operator, body in {"begin": nodes.begin, **loop, "conclude": nodes.conclude}.items():
         builder.add_node(operator, BothWays(operator, body))
     operators = list(loop)
@@ -42,6 +44,19 @@ def compile_search(name: str, strategy: str, rules: Rules, parts: Parts, **optio
     builder.add_conditional_edges(operators[-1], nodes.goes_on, {True: "select", False: "conclude"})
     builder.add_edge("conclude", END)
     return builder.compile(name=name, **options)
+
+
+class SearchGraph(StateGraph[Any, Any, Any, Any]):
+    """A state machine that knows what it searches with."""
+
+    search: Nodes
+
+
+def nodes_of(reasoner: Reasoner) -> Nodes:
+    """What a reasoner of this skeleton searches with; `InputError` for another graph."""
+    if not isinstance(reasoner.builder, SearchGraph):
+        raise InputError(f"{reasoner.name!r} is no search over thoughts; nest one that a create_* has made")
+    return reasoner.builder.search
 
 
 class BothWays(Runnable[Any, State]):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from rlm_agent.graphs.common import Common
-from rlm_agent.graphs.rules import Search
+from rlm_agent.graphs.machine.common import Common
+from rlm_agent.graphs.machine.rules import Search
 from rlm_agent.operators.select import Score, best, likelihood, own_value
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.thoughts import ThoughtGraph

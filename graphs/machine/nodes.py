@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_agent.graphs import conversation
-from rlm_agent.graphs.rules import Parts, Rules, Search
-from rlm_agent.graphs.state import Run, Terms
-from rlm_agent.graphs.telling import tell, thought_event
-from rlm_agent.graphs.terms import plant, read_budget
+from rlm_agent.graphs.machine import conversation
+from rlm_agent.graphs.machine.rules import Parts, Rules, Search, Told
+from rlm_agent.graphs.machine.state import Run, Terms
+from rlm_agent.graphs.machine.telling import tell, thought_event
+from rlm_agent.graphs.machine.terms import plant, read_budget
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.protocols import Caching
 from rlm_agent.operators.prune import alike, all_closed
@@ -113,20 +113,29 @@ class Nodes:
 
     def conclude(self, state: State) -> Asking[State]:
         """Choose the answer and reply to the conversation."""
-        yield from ()
-        search = self._search(state)
+        search, started = self._search(state), time.monotonic()
         graph, run = search.graph, search.run
         stopped = self._why_stopped(state) or "exhausted"
         best = run["best"] if stopped == "verified" else self.rules.answer(graph, graph.finals())
         answer = None if best is None else graph.thoughts[best].get("answer")
         verified = None if best is None or self.parts.verifier is None else self._accepted(graph, best)
-        steps = [] if best is None else self.parts.steps.granularity.for_answer(graph.steps(best))
-        usage: Usage = state["usage"]
+        told = Told() if best is None else (yield from self.rules.narrate(search, best))
+        writes = told.outcome.writes
+        grown = graph.updated(writes)
+        usage = _spent(state["usage"], told.outcome.usage, started)
         self._release(search, graph, graph.children(graph.root), ended=True)
-        tell(AnswerEvent(event="answer", answer=answer, verified=verified, stopped=stopped, usage=usage))
-        message = conversation.reply(run["reply"], answer, steps, stopped, usage, self.name)
+        event = AnswerEvent(event="answer", answer=answer, verified=verified, stopped=stopped, usage=usage)
+        tell(*told.outcome.trace, *(thought_event(grown, id) for id in writes.thoughts), *told.spans, event)
+        message = conversation.reply(run["reply"], answer, told.lines, stopped, usage, self.name)
         run = Run({**run, "stopped": stopped, "best": best, "verified": verified})
-        return {"messages": [message], "answer": answer, "run": run}
+        return {
+            "messages": [message],
+            "answer": answer,
+            "run": run,
+            "thoughts": writes.thoughts,
+            "stats": writes.stats,
+            "usage": usage,
+        }
 
     def goes_on(self, state: State) -> bool:
         """Whether another round may begin."""
@@ -180,6 +189,7 @@ class Nodes:
             preference=parts.preference,
             prompts=parts.prompts,
             distinct=self.rules.distinct,
+            traced=self.rules.traced,
         )
         return Search(graph, run, setting, self._budget(run).left(state["usage"]))
 
@@ -199,7 +209,7 @@ class Nodes:
             turn=turn,
             root=root_id(turn),
             seed=conversation.draw_seed() if seed is None else seed,
-            identity=self._identity,
+            identity=self.identity,
             asked=asked,
             reply=conversation.new_id(),
             round=0,
@@ -213,15 +223,16 @@ class Nodes:
         )
 
     @property
-    def _identity(self) -> str:
-        models = (self.parts.policy, self.parts.value, self.parts.preference)
-        return "|".join((self.strategy, *(model.identity if model else "" for model in models)))
+    def identity(self) -> str:
+        """What decides the search beside the question and the parameters; stored with a run."""
+        parts = (self.parts.policy, self.parts.value, self.parts.preference, self.parts.steps)
+        return "|".join((self.strategy, *(part.identity if part else "" for part in parts)))
 
     def _check_identity(self, run: Run) -> None:
-        if run["identity"] != self._identity:
+        if run["identity"] != self.identity:
             raise CheckpointError(
-                f"the stored search was made with {run['identity']!r}, this reasoner is {self._identity!r}; "
-                "use the strategy and the model of before, or ask a new question"
+                f"the stored search was made with {run['identity']!r}, this reasoner is {self.identity!r}; "
+                "use the strategy, the models and the step format of before, or ask a new question"
             )
 
     def _accepted(self, graph: ThoughtGraph, id: str) -> bool:

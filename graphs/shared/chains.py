@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 
-from rlm_agent.graphs.beams import leaves
-from rlm_agent.graphs.rules import Search
+from rlm_agent.graphs.machine.rules import Search
+from rlm_agent.graphs.shared.beams import leaves
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.errors import InputError
 
 
-def sample_chains(n: int, parallel: int | None) -> Callable[[Search], Plan]:
-    """Begin `parallel` chains at a time, carry them to their ends, begin the next, until `n` have begun."""
+def sample_chains(
+    n: int, parallel: int | None, enough: Callable[[Search, int], bool] | None = None
+) -> Callable[[Search], Plan]:
+    """Begin `parallel` chains at a time, carry them to their ends, begin the next, until `n` have begun.
+
+    `enough`, asked after each round with the number of chains that are still to end, ends it early.
+    """
     if n < 1 or (parallel is not None and parallel < 1):
         raise InputError(f"n={n}, parallel={parallel} samples no chain; both must be at least 1")
 
@@ -17,6 +22,8 @@ def sample_chains(n: int, parallel: int | None) -> Callable[[Search], Plan]:
         graph = search.graph
         unfinished = leaves(search)
         begun = graph.stats[graph.root]["children"]
+        if enough is not None and enough(search, n - begun + len(unfinished)):
+            return []
         if unfinished or begun >= n:
             return [(id, 1) for id in unfinished]
         return [(graph.root, min(parallel or n, n - begun))]

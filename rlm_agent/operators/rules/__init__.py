@@ -1,0 +1,1 @@
+"""The rules that strategies make of the operators: pure functions, each from its own source."""

@@ -1,0 +1,232 @@
+"""The Enhanced Borda Count, on worked numbers and against the textbook's closure."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm_agent.operators.backpropagate import passed_up, visited
+from rlm_agent.operators.rules.borda import (
+    admit,
+    barren,
+    borda_values,
+    highest_ranked,
+    local_score,
+    new_pairs,
+    preferences_among,
+    quantiles,
+    ranked,
+    rerank,
+    standing,
+    wins,
+)
+from rlm_agent.structure.thoughts import ThoughtGraph
+from tests.structure.trees import graft, grown, marked, plant
+
+Table = dict[str, dict[str, float]]
+
+
+def known(ids: str, **pairs: float) -> Table:
+    """The preferences among one-letter ids; `ab=0.8` says that P(a ≻ b) is .8."""
+    table: Table = {id: {} for id in ids}
+    for (first, second), probability in ((tuple(pair), p) for pair, p in pairs.items()):
+        table[first][second], table[second][first] = probability, 1 - probability
+    return table
+
+
+@pytest.mark.parametrize(
+    ("table", "counts", "scores"),
+    [
+        (known("a"), {"a": 0}, {"a": 0.5}),  # 0 / 0 in the paper
+        (known("abcd"), dict.fromkeys("abcd", 0), dict.fromkeys("abcd", 0.5)),  # nothing is known
+        (known("ab", ab=0.5), {"a": 1, "b": 1}, {"a": 0.5, "b": 0.5}),  # each wins against the other
+        # a ≻ b ≻ c, and so a ≻ c, which nobody has said.
+        (known("abc", ab=0.8, bc=0.6), {"a": 2, "b": 1, "c": 0}, {"a": 1, "b": 0.5, "c": 0}),
+        # A cycle: all win against all. P sums to .9 + .4 for a, .1 + .7 for b, .6 + .3 for c.
+        (known("abc", ab=0.9, bc=0.7, ca=0.6), dict.fromkeys("abc", 2), {"a": 1, "b": 0, "c": 0.5}),
+        # The cycle stands below d: 3 and 2, 2, 2.
+        (
+            known("abcd", ab=0.9, bc=0.7, ca=0.6, da=0.5001),
+            {"a": 2, "b": 2, "c": 2, "d": 3},
+            {"a": 2 / 3, "b": 0, "c": 1 / 3, "d": 1},
+        ),
+        # b and c are alike below a: they share the ranks 2 and 3.
+        (known("abc", ab=0.9, ac=0.9), {"a": 2, "b": 0, "c": 0}, {"a": 1, "b": 0.25, "c": 0.25}),
+    ],
+)
+def test_counts_and_quantiles_by_hand(table: Table, counts: dict[str, int], scores: dict[str, float]) -> None:
+    assert wins(list(table), table) == counts
+    assert quantiles(list(table), table) == pytest.approx(scores)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    """Preferences among up to eight, any pair of them unknown."""
+    ids = "abcdefgh"[: draw(st.integers(1, 8))]
+    p = st.none() | st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0])
+    pairs = {f"{a}{b}": draw(p) for number, a in enumerate(ids) for b in ids[number + 1 :]}
+    return known(ids, **{pair: p for pair, p in pairs.items() if p is not None})
+
+
+def textbook(ids: Sequence[str], table: Table) -> dict[str, int]:
+    """Floyd's and Warshall's three loops over a matrix of truth values."""
+    beats = {(a, b): table[a].get(b, 0) >= 0.5 for a in ids for b in ids}
+    for through in ids:
+        for a in ids:
+            for b in ids:
+                beats[a, b] = beats[a, b] or (beats[a, through] and beats[through, b])
+    return {a: sum(beats[a, b] for b in ids if b != a) for a in ids}
+
+
+@given(tables(), st.randoms(use_true_random=False))
+def test_counts_are_those_of_the_closure_and_no_order_of_ids_matters(table: Table, rng: Any) -> None:
+    ids = list(table)
+    assert wins(ids, table) == textbook(ids, table)
+    scores = quantiles(ids, table)
+    assert all(0 <= score <= 1 for score in scores.values())
+    assert sum(scores.values()) == pytest.approx(len(ids) / 2)
+    rng.shuffle(ids)
+    assert quantiles(ids, table) == pytest.approx(scores)
+
+
+def family() -> tuple[ThoughtGraph, dict[str, str]]:
+    """Three solutions that are ranked, b and c rewrites of a; P(a ≻ b) = .8 and P(b ≻ c) = .6 are known."""
+    graph, ids = grown({"q": ["a"], "a": ["b", "c"]})
+    for name, said in (("a", {"b": 0.8}), ("b", {"a": 0.2, "c": 0.6}), ("c", {"b": 0.4})):
+        graph = marked(graph, ids[name], preferences={ids[other]: p for other, p in said.items()})
+    return graph, ids
+
+
+def by_name(ids: dict[str, str], values: Any) -> dict[str, Any]:
+    return {name: values[id] for name, id in ids.items() if id in values}
+
+
+def test_values_mix_the_rank_with_what_the_neighbours_say() -> None:
+    """Q_g is 1, ½, 0. Q_l is .8 for a, compared with its child b; .2 for b, compared with its parent; none
+    for c, which was compared with its sibling only. Q is .9 + .08, .45 + .02 and 0.
+    """
+    graph, ids = family()
+    table = preferences_among(graph, ranked(graph))
+    assert by_name(ids, {id: local_score(graph, id, table) for id in table}) == {
+        "a": 0.8,
+        "b": 0.2,
+        "c": None,
+    }
+    assert by_name(ids, borda_values(graph, ranked(graph), table, alpha=0.9)) == pytest.approx(
+        {"a": 0.98, "b": 0.47, "c": 0.0}
+    )
+
+
+def test_parents_have_a_share_of_each_child_in_the_order_of_birth() -> None:
+    """.9 · .98 + .1 · .47 = .929 by b, then .9 · .929 + .1 · 0 = .8361 by c; q is twice that, less 1."""
+    graph, ids = family()
+    values = {ids["a"]: 0.98, ids["b"]: 0.47, ids["c"]: 0.0}
+    assert by_name(ids, passed_up(graph, values, gamma=0.1)) == pytest.approx(
+        {"a": 0.8361, "b": 0.47, "c": 0}
+    )
+    after = graph.updated(rerank(graph, alpha=0.9, gamma=0.1))
+    q = {id: stats["q"] for id, stats in after.stats.items()}
+    assert by_name(ids, q) == pytest.approx({"q": 0.0, "a": 0.6722, "b": -0.06, "c": -1.0})
+
+
+def test_shares_reach_up_through_several_generations() -> None:
+    """b: ½ · .4 + ½ · 1 = .7, then a: ½ · 0 + ½ · .7 = .35."""
+    graph, ids = grown({"q": ["a"], "a": ["b"], "b": ["c"]})
+    found = passed_up(graph, {ids["a"]: 0.0, ids["b"]: 0.4, ids["c"]: 1.0}, gamma=0.5)
+    assert by_name(ids, found) == pytest.approx({"a": 0.35, "b": 0.7, "c": 1.0})
+
+
+def test_visits_are_counted_along_the_path_once_a_leaf() -> None:
+    graph, ids = grown({"q": ["a"], "a": ["b", "c"]})
+    after = graph.updated(visited(graph, [ids["b"], ids["c"]]))
+    assert by_name(ids, {id: stats["visits"] for id, stats in after.stats.items()}) == {
+        "q": 2, "a": 2, "b": 1, "c": 1
+    }  # fmt: skip
+
+
+def population() -> tuple[ThoughtGraph, dict[str, str]]:
+    """Solutions of all standings, refused to accepted, and a repeat and an empty one."""
+    graph, ids = plant(), {}
+    for name, kind, text, value in (
+        ("refused", "failed", "1 + 1 = 3", 0.0),
+        ("rejected", "final", "1 + 1 = 2", 0.0),
+        ("unjudged", "final", "1 * 1 = 1", None),
+        ("accepted", "final", "2 * 2 = 4", 1.0),
+        ("repeat", "final", " 1 + 1 = 2\n", 0.0),
+        ("empty", "failed", " \n", 0.0),
+    ):
+        graph, ids[name] = graft(graph, graph.root, text, kind, value=value)  # type: ignore[arg-type]
+    return graph, ids
+
+
+def test_what_says_something_new_is_admitted_and_opened() -> None:
+    graph, ids = population()
+    after = graph.updated(admit(graph, list(ids.values())))
+    assert ranked(graph) == []
+    assert ranked(after) == [ids[name] for name in ("refused", "rejected", "unjudged", "accepted")]
+    assert {name for name, id in ids.items() if after.stats[id]["closed"]} == {"repeat", "empty"}
+    assert barren(after, after.root) == 2
+    later, twin = graft(after, after.root, "1 * 1 = 1", "final")
+    assert admit(later, [twin]).stats == {}
+
+
+def test_what_is_known_without_a_comparison_is_not_asked() -> None:
+    graph, ids = population()
+    graph = graph.updated(admit(graph, list(ids.values())))
+    assert [standing(graph, ids[name]) for name in ("refused", "rejected", "unjudged", "accepted")] == [
+        0, 1, 1, 2
+    ]  # fmt: skip
+    table = preferences_among(graph, ranked(graph))
+    assert by_name(ids, table[ids["refused"]]) == {"rejected": 0, "unjudged": 0, "accepted": 0}
+    assert by_name(ids, table[ids["rejected"]]) == {"refused": 1, "accepted": 0}
+    assert by_name(ids, quantiles(ranked(graph), table)) == pytest.approx(
+        {"refused": 0, "rejected": 0.5, "unjudged": 0.5, "accepted": 1}
+    )
+    assert new_pairs(graph, [ids["accepted"], ids["refused"]], 9) == []
+    assert new_pairs(graph, list(ids.values()), 9) == [(ids["unjudged"], ids["rejected"])]
+
+
+def tower(count: int) -> Iterator[tuple[ThoughtGraph, list[str]]]:
+    """Ranked solutions under the root, the first the best, and the rewrite of one of them as the last."""
+    for parent in range(count):
+        graph, ids = plant(), list[str]()
+        for number in range(count):
+            graph, id = graft(graph, graph.root, f"s{number}", "final", q=-number / 10, preferences={})
+            ids.append(id)
+        graph, id = graft(graph, ids[parent], "new", "final", preferences={})
+        yield graph, [*ids, id]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 9])
+def test_a_new_thought_is_compared_with_its_parent_and_with_some_of_all_ranks(most: int) -> None:
+    for graph, (*ids, new) in tower(6):
+        pairs = new_pairs(graph, [new], most)
+        others = [other for _, other in pairs]
+        assert {first for first, _ in pairs} == {new}
+        assert others[0] == graph.thoughts[new]["parent"]
+        assert len(set(others)) == len(others) == min(most, 6)
+        places = [ids.index(other) for other in others[1:]]
+        assert places == sorted(places)
+    assert most < 6 or places == [0, 1, 2, 3, 4]
+
+
+def test_several_new_thoughts_are_compared_among_themselves_once() -> None:
+    graph, ids = grown({"q": ["a", "b", "c"]})
+    for id in (ids["a"], ids["b"], ids["c"]):
+        graph = marked(graph, id, preferences={})
+    assert new_pairs(graph, [ids["b"], ids["c"]], 8) == [
+        (ids["b"], ids["a"]), (ids["c"], ids["a"]), (ids["c"], ids["b"])
+    ]  # fmt: skip
+
+
+def test_the_highest_is_one_that_is_surely_right_then_one_that_is_ranked_then_by_q() -> None:
+    graph, ids = population()
+    finals = graph.finals()
+    assert highest_ranked(graph, finals) == ids["accepted"]
+    assert highest_ranked(graph, []) is None
+    graph = marked(graph, ids["accepted"], value=None)
+    graph = graph.updated(admit(graph, [ids["rejected"], ids["unjudged"]]))
+    graph = marked(marked(graph, ids["rejected"], q=-0.4), ids["unjudged"], q=-0.2)
+    assert highest_ranked(graph, finals) == ids["unjudged"]
