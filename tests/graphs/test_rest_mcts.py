@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
 
 from rlm_agent import Budget, FakePolicy, FakeValue, Steps, ThoughtGraph
-from rlm_agent.graphs.rest_mcts import create_rest_mcts, quality_value
+from rlm_agent.graphs.rest_mcts import create_rest_mcts
 from rlm_agent.models.drive import drive
 from rlm_agent.models.fake import Reply
 from rlm_agent.models.protocols import Message
 from rlm_agent.operators.evaluate import evaluate
 from rlm_agent.operators.generate import generate
 from rlm_agent.operators.prune import twin
+from rlm_agent.operators.rules.quality import quality_value
 from rlm_agent.operators.select import follow, uct
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance

@@ -3,9 +3,11 @@
 import copy
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlm_agent.structure.ids import child_id, root_id
-from rlm_agent.structure.thoughts import Kind, Stats, Thought, Writes, fresh_stats
+from rlm_agent.structure.thoughts import Kind, Overlay, Stats, Thought, ThoughtGraph, Writes, fresh_stats
 from tests.structure.trees import graft, grown, plant
 
 TEXTS = {"q": ["a", "b"], "a": ["aa", "ab"], "b": ["ba"], "ab": ["aba"]}
@@ -73,3 +75,41 @@ def test_later_writes_hold() -> None:
     together = first.followed_by(second)
     assert together.stats[ids["a"]]["visits"] == 2
     assert set(together.stats) == {ids["a"], "x", "y"}
+
+
+KEYS = st.sampled_from("abcdef")
+LAYERS = st.lists(st.dictionaries(KEYS, st.integers()), max_size=5)
+
+
+@given(st.dictionaries(KEYS, st.integers()), LAYERS)
+def test_an_overlay_reads_as_the_merged_mapping_would(
+    below: dict[str, int], layers: list[dict[str, int]]
+) -> None:
+    merged, laid = dict(below), Overlay(below, {})
+    for layer in layers:
+        merged.update(layer)
+        laid = Overlay(laid, layer)
+    assert laid == merged and list(laid) == list(merged) and len(laid) == len(merged)
+    assert all((key in laid) == (key in merged) for key in "abcdefg")
+
+
+def test_updates_in_a_row_lay_one_layer_over_what_was_there() -> None:
+    """A tree of any size is never copied, and nothing looks through more than two mappings."""
+    graph, ids = grown(TEXTS)
+    plain = ThoughtGraph(graph.root, dict(graph.thoughts), dict(graph.stats))
+    newer = plain
+    for visits in range(5):
+        newer = newer.updated(Writes({}, {ids["a"]: Stats({**plain.stats[ids["a"]], "visits": visits})}))
+    assert newer.thoughts is plain.thoughts
+    assert isinstance(newer.stats, Overlay) and newer.stats.below is plain.stats
+    assert set(newer.stats.above) == {ids["a"]} and newer.stats[ids["a"]]["visits"] == 4
+
+
+def test_a_thought_that_stands_in_another_s_place_goes_on_from_what_stood_before_it() -> None:
+    graph, ids = grown({"q": ["a"], "a": ["wrong"], "wrong": ["right"]})
+    right = Thought({**graph.thoughts[ids["right"]], "base": ids["a"]})
+    graph = graph.updated(Writes({ids["right"]: right}, {}))
+    assert graph.steps(ids["right"]) == ["a", "right"]
+    assert graph.chain(ids["right"]) == [ids["a"], ids["right"]]
+    assert graph.path(ids["right"]) == [graph.root, ids["a"], ids["wrong"], ids["right"]]
+    assert (graph.base(ids["a"]), graph.base(graph.root)) == (graph.root, None)
