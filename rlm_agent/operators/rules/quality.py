@@ -1,4 +1,4 @@
-"""The quality of a chain so far, on which ReST-MCTS* trains its value model (Zhang et al., arXiv 2406.03816)."""
+"""The quality of a chain so far: what ReST-MCTS* trains its values on (Zhang et al., arXiv 2406.03816)."""
 
 
 def quality_value(previous: float, missing_steps: int, wrong: float) -> float:
