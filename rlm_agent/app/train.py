@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rlm_agent.app.stopping import stoppable
 from rlm_agent.structure.errors import InputError, MissingExtraError
 from rlm_agent.tasks.registry import TASKS, read_problems
+
+if TYPE_CHECKING:
+    from rlm_agent.models.gguf.values.mlp import HeadWeights
 
 app = typer.Typer(help="Train small policies and value heads.", no_args_is_help=True)
 
@@ -27,8 +30,8 @@ def sft(
     exclude: Annotated[
         str | None, typer.Option(help="FILE[:FIRST-LAST] of puzzles to keep out beside the held-out splits.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps; the default made mini.")] = 7000,
-    tokens: Annotated[int, typer.Option(min=512, help="Most tokens of a step.")] = 8192,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps; the default made mini.")] = 3200,
+    tokens: Annotated[int, typer.Option(min=512, help="Most tokens of a step.")] = 6144,
     seed: Annotated[int, typer.Option(help="Decides initial weights, data and their order.")] = 0,
     base: Annotated[
         Path | None, typer.Option(help="Model file of the same sizes to go on from; none by default.")
@@ -37,9 +40,15 @@ def sft(
         bool, typer.Option("--compile", help="Let torch compile the model; needs a C++ compiler.")
     ] = False,
 ) -> None:
-    """Train a policy on worked puzzles in all its skills and export it to OUT/mini.gguf."""
+    """Train a policy on worked puzzles in all its skills and export it to OUT/mini.gguf.
+
+    Beside it lies a value head, the net that was trained with it: whether the target is still in reach.
+    """
     _require("torch", "tokenizers", "gguf")
+    from rlm_agent.models.gguf.policy import GGUFPolicy
+    from rlm_agent.models.gguf.values.values import head_file
     from rlm_agent.training.export import export_gguf
+    from rlm_agent.training.heads import weights_of, write_head_file
     from rlm_agent.training.recipe import train_policy
     from rlm_agent.training.sft import Progress as Step
     from rlm_agent.training.sft import SFTConfig, has_bf16
@@ -58,8 +67,11 @@ def sft(
             model, tokenizer = train_policy(
                 out, config, excluded=excluded, base=base, compiled=compiled, report=report
             )
-    export_gguf(model.decoder, tokenizer, out / "mini.gguf")
-    print(out / "mini.gguf")
+    path = out / "mini.gguf"
+    export_gguf(model.decoder, tokenizer, path)
+    head = weights_of([model.value.state_dict()])
+    write_head_file(head_file(path), head, GGUFPolicy(path).file.identity)
+    print(path)
 
 
 @app.command()
@@ -69,16 +81,20 @@ def value(
     task: Annotated[
         list[str] | None, typer.Option(help="May be given several times; all by default.")
     ] = None,
-    problems: Annotated[int, typer.Option(min=10, help="Most problems of each training split.")] = 1000,
+    problems: Annotated[int, typer.Option(min=10, help="Most problems of each training split.")] = 350,
     exclude: Annotated[
         str | None, typer.Option(help="FILE[:FIRST-LAST] of puzzles to keep out beside the held-out splits.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Chains sampled for each problem.")] = 32,
+    samples: Annotated[int, typer.Option(min=1, help="Chains sampled for each problem.")] = 16,
+    beside: Annotated[
+        Path | None, typer.Option(help="Another head of the same model that is to have half of the say.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides problems, chains and initial weights.")] = 0,
 ) -> None:
     """Label states by a model's own rollouts and train a value head on its hidden states.
 
-    It is calibrated on problems of the validation split, which the model has not learned.
+    It, and the one `beside` it, are calibrated on problems of the validation split, which the model has not
+    learned.
 
     The head is written to OUT/MODEL.value.gguf; beside its model, it is the value "head".
     """
@@ -86,7 +102,7 @@ def value(
     from rlm_agent.models.gguf.policy import GGUFPolicy
     from rlm_agent.models.gguf.values.values import head_file
     from rlm_agent.models.resolve import load_policy
-    from rlm_agent.training.heads import write_head_file
+    from rlm_agent.training.heads import evenly, write_head_file
     from rlm_agent.training.labels import Labelling, collect
     from rlm_agent.training.rollouts import Labels
     from rlm_agent.training.value import Epoch, ValueConfig, calibrated, quality, train_head
@@ -95,6 +111,7 @@ def value(
     excluded = _excluded(exclude)
     if not isinstance(policy, GGUFPolicy):
         raise InputError(f"{model} does not run in this process; name a .gguf file")
+    other = _head(beside)
     path = out / head_file(Path(policy.file.path.name))
     learned = Labelling(tuple(task or TASKS), problems, samples, seed)
     with Progress(*_COLUMNS) as progress, stoppable("run the same command again to go on"):
@@ -110,11 +127,24 @@ def value(
 
         known, fresh = labels(learned), labels(replace(learned, split="validation", questions=_FRESH))
         bar = progress.add_task("head", total=config.members * config.epochs)
-        weights = calibrated(train_head(known, config, report), fresh)
+        heads = [train_head(known, config, report), *other]
+        weights = evenly(*(calibrated(head, fresh) for head in heads))
     write_head_file(path, weights, policy.file.identity)
     for depth, area in quality(weights, fresh).items():
         print(f"AUROC on validation problems after {depth} steps: {area:.3f}")
     print(path)
+
+
+def _head(path: Path | None) -> "list[HeadWeights]":
+    """The head in a file, if one is named."""
+    if path is None:
+        return []
+    from rlm_agent.models.gguf.values.heads import ValueHead
+
+    head = ValueHead.read(path)
+    if head is None:
+        raise InputError(f"{path} has no value head; name a file that has one")
+    return [head.weights]
 
 
 def _excluded(source: str | None) -> set[str]:

@@ -66,7 +66,7 @@ class Identity:
     license: str = "mit"
     task: str | None = "countdown"
     step_delimiter: str = "\n"
-    temperature: float = 1.5
+    temperature: float = 1.25
     min_p: float = 0.0003
     asks: Mapping[str, str] = field(default_factory=lambda: ASKS)
 

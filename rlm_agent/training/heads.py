@@ -3,6 +3,7 @@
 The keys are listed in `rlm_agent.models.gguf.values.heads`, which reads them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,22 @@ def weights_of(states: Sequence[Mapping[str, torch.Tensor]], activation: str = "
     the last is not among them. Raises `InputError` where the layers do not fit.
     """
     weights = HeadWeights(tuple(_layers(state) for state in states), activation)
+    require_sound(weights)
+    return weights
+
+
+def evenly(*heads: HeadWeights) -> HeadWeights:
+    """One ensemble in which each of some heads has the same say, however many members it has.
+
+    Raises `InputError` where they read different hidden states or have other activations.
+    """
+    votes = math.lcm(*(len(head.members) for head in heads))
+    members = tuple(
+        member for head in heads for member in head.members for _ in range(votes // len(head.members))
+    )
+    if len({head.activation for head in heads}) > 1:
+        raise InputError("the value heads have different activations; train them alike")
+    weights = HeadWeights(members, heads[0].activation)
     require_sound(weights)
     return weights
 

@@ -44,12 +44,12 @@ class SFTConfig:
     state against nats a token. `bf16` multiplies matrices in bfloat16, see `has_bf16`.
     """
 
-    steps: int = 7000
-    tokens: int = 8192
-    matrix_lr: float = 0.02
+    steps: int = 3200
+    tokens: int = 6144
+    matrix_lr: float = 0.015
     other_lr: float = 3e-3
     warmup: int = 50
-    decay: float = 0.5
+    decay: float = 0.6
     clip: float = 1.0
     value_weight: float = 0.5
     bf16: bool = False

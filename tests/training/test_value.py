@@ -1,5 +1,7 @@
 """Value heads: that one learns what can be learned, is the same again, and says what torch says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from rlm_agent.models.gguf.values.heads import ValueHead
 from rlm_agent.models.gguf.values.mlp import HeadWeights
 from rlm_agent.structure.errors import InputError
+from rlm_agent.training.heads import evenly
 from rlm_agent.training.rollouts import Labels
 from rlm_agent.training.value import ValueConfig, auroc, calibrated, quality, train_head
 
@@ -27,6 +30,22 @@ def made(count: int = 2000, width: int = 8, *, seed: int = 0, luck: float = 1.0)
         depths=(1 + np.arange(count) % 2).astype(np.int32),
         questions=(np.arange(count) // 20).astype(np.int32),
     )
+
+
+def test_an_even_ensemble_says_the_mean_of_its_heads() -> None:
+    one, two, three = (
+        train_head(made(seed=seed), replace(CONFIG, members=members, epochs=2))
+        for seed, members in ((0, 1), (1, 2), (2, 3))
+    )
+    hidden = made(20, seed=9).hidden
+    together = ValueHead(evenly(one, two, three)).apply(hidden)
+    assert np.allclose(together, np.mean([ValueHead(head).apply(hidden) for head in (one, two, three)], 0))
+
+
+def test_heads_of_different_activations_make_no_ensemble() -> None:
+    head = train_head(made(), replace(CONFIG, epochs=1))
+    with pytest.raises(InputError, match="different activations"):
+        evenly(head, replace(head, activation="tanh"))
 
 
 def test_head_learns_what_no_linear_one_could() -> None:
