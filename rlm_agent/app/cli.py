@@ -26,7 +26,7 @@ app = typer.Typer(
 app.add_typer(train.app, name="train")
 app.add_typer(bench.app, name="bench")
 
-TaskOption = Annotated[str, typer.Option(help="game24 or countdown.")]
+TaskOption = Annotated[str, typer.Option(help="game24, countdown, five24 or five.")]
 ModelOption = Annotated[str, typer.Option(help="mini, or the path of a .gguf file.")]
 ValueOption = Annotated[
     str | None, typer.Option(help="What values thoughts: head or label of the model, or a .gguf file.")
