@@ -19,7 +19,7 @@ from rlm_agent.models.prompts import prompts_of
 from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.act import observed
 from rlm_agent.operators.backpropagate import average
-from rlm_agent.operators.evaluate import evaluate
+from rlm_agent.operators.evaluate import verify
 from rlm_agent.operators.prune import all_closed, exhausted
 from rlm_agent.operators.refine import critique, recalling
 from rlm_agent.operators.rules.trajectories import Simulation, new_failures
@@ -120,19 +120,12 @@ def create_lats(
     rules = Rules(
         select=select,
         expand=expand,
-        evaluate=_verify,
+        evaluate=verify,  # the value model is asked as soon as a move is written
         backpropagate=backup,
         answer=best_answer,
         rounds=simulations,
     )
     return build(strategy, policy, rules, common)
-
-
-def _verify(
-    graph: ThoughtGraph, ids: Sequence[str], setting: Setting, allowance: Allowance
-) -> Asking[Outcome]:
-    """The value model was asked as soon as a move was written; its failures are not asked for again."""
-    return evaluate(graph, ids, replace(setting, value=None), allowance)
 
 
 def _check(

@@ -18,7 +18,7 @@ from rlm_agent.models.prompts import prompts_of
 from rlm_agent.models.protocols import Policy
 from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.backpropagate import average
-from rlm_agent.operators.evaluate import evaluate
+from rlm_agent.operators.evaluate import verify
 from rlm_agent.operators.prune import exhausted
 from rlm_agent.operators.rules.actions import STEP, SUBQUESTION, following, known_actions
 from rlm_agent.operators.rules.consistency import best_agreed, confidences, discriminate, is_probe, own_ends
@@ -96,7 +96,7 @@ def create_rstar(
     rules = Rules(
         select=select,
         expand=expand,
-        evaluate=_verify,
+        evaluate=verify,
         backpropagate=_backpropagate,
         answer=best_agreed,
         rounds=simulations,
@@ -105,13 +105,6 @@ def create_rstar(
     strategy = "rstar" if second is policy else f"rstar against {second.identity}"
     common["name"] = common.get("name") or "rstar"
     return build(strategy, policy, rules, common)
-
-
-def _verify(
-    graph: ThoughtGraph, ids: Sequence[str], setting: Setting, allowance: Allowance
-) -> Asking[Outcome]:
-    outcome = yield from evaluate(graph, ids, replace(setting, value=None), allowance)
-    return outcome
 
 
 def _backpropagate(search: Search) -> Writes:

@@ -4,7 +4,6 @@ A reply that cannot be read is no judgement, never a middling one; a chain is in
 can be read. Seeds follow from what is asked, so that a judgement is the same in any company.
 """
 
-import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
@@ -16,6 +15,7 @@ from typing_extensions import Unpack
 
 from rlm_agent.models.drive import Asking, adrive, ask_policy, drive
 from rlm_agent.models.patterns import (
+    digest,
     fill,
     list_choices,
     question_of,
@@ -129,7 +129,7 @@ class _Judge(ABC, Generic[T]):
         self.seed = sampling.get("seed", 0)
         if self.samples < 1 or self.max_tokens < 1:
             raise InputError("a judge that says nothing cannot judge; give at least 1 sample and 1 token")
-        settings = _digest(repr((ask, self.samples, self.max_tokens, self.decoding, self.seed)))
+        settings = digest(repr((ask, self.samples, self.max_tokens, self.decoding, self.seed)))
         self.identity = f"{policy.identity}:{type(self).__name__}={settings}"
 
     def _judge(self, things: Sequence[T]) -> list[Score]:
@@ -150,12 +150,12 @@ class _Judge(ABC, Generic[T]):
 
     @property
     def most_calls(self) -> int:
-        """See `Writing`."""
+        """See `Composite`."""
         return self.samples
 
     @property
     def most_tokens(self) -> int:
-        """See `Writing`."""
+        """See `Composite`."""
         return self.samples * self.max_tokens
 
     @abstractmethod
@@ -173,7 +173,7 @@ class _Judge(ABC, Generic[T]):
         return [[next(left) for _ in texts] for texts in groups]
 
     def _request(self, text: str, number: int) -> Request:
-        seed = derive_seed(self.seed, _digest(text), number)
+        seed = derive_seed(self.seed, digest(text), number)
         messages = (Message(role="user", content=text),)
         return Request(messages, "", self.max_tokens, seed, decoding=self.decoding)
 
@@ -253,7 +253,7 @@ class VoteValue(_Judge[Candidate]):
         return [_priced(first, replies), *others]
 
     def _shuffled(self, question: str, rivals: Sequence[Chain], number: int) -> list[Chain]:
-        seed = derive_seed(self.seed, _digest(repr((question, rivals))), number)
+        seed = derive_seed(self.seed, digest(repr((question, rivals))), number)
         return random.Random(seed).sample(rivals, len(rivals))
 
 
@@ -280,12 +280,12 @@ class JudgePreference(_Judge[tuple[Candidate, Candidate]]):
 
     @property
     def most_calls(self) -> int:
-        """See `Writing`: both orders are asked."""
+        """See `Composite`: both orders are asked."""
         return 2 * super().most_calls
 
     @property
     def most_tokens(self) -> int:
-        """See `Writing`."""
+        """See `Composite`."""
         return 2 * super().most_tokens
 
     def _judging(self, things: Sequence[tuple[Candidate, Candidate]]) -> Asking[list[Score]]:
@@ -336,7 +336,3 @@ def _fault(replies: Sequence[Completion]) -> str:
     """Why none of these replies could be read."""
     reply = replies[0]
     return reply.error or f"the judge's reply holds no judgement: {reply.text[-_SHOWN:]!r}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]

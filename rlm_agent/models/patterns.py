@@ -4,6 +4,7 @@ Replies are not trusted: they are read by regular expressions of bounded length,
 not clear is not read at all.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -87,3 +88,8 @@ def _within(numbers: Sequence[str], low: float, high: float) -> float | None:
         return None
     number = float(numbers[0])
     return number if low <= number <= high else None
+
+
+def digest(text: str) -> str:
+    """Sixteen hexadecimal digits that name a text, half a surrogate pair and all."""
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]

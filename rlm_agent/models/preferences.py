@@ -1,12 +1,12 @@
 """Preferences between two chains that are made of what values say of each."""
 
-import math
 from collections.abc import Sequence
 
 from rlm_agent.models.drive import Asking, adrive, ask_value, drive
 from rlm_agent.models.judges import JudgePreference
 from rlm_agent.models.prompts import Prompts
-from rlm_agent.models.protocols import Candidate, Composite, Policy, Preference, Score, Value
+from rlm_agent.models.protocols import Candidate, Policy, Preference, Score, Value
+from rlm_agent.models.values import fault_of, most_of
 from rlm_agent.structure.errors import InputError
 
 Pair = tuple[Candidate, Candidate]
@@ -46,12 +46,12 @@ class ValuePreference:
     @property
     def most_calls(self) -> int:
         """See `Composite`."""
-        return 2 * (self.value.most_calls if isinstance(self.value, Composite) else 1)
+        return 2 * most_of(self.value)[0]
 
     @property
     def most_tokens(self) -> int:
         """See `Composite`."""
-        return 2 * (self.value.most_tokens if isinstance(self.value, Composite) else 0)
+        return 2 * most_of(self.value)[1]
 
     def prefer(self, pairs: Sequence[Pair]) -> list[Score]:
         """One score a pair, in order."""
@@ -95,8 +95,4 @@ def _odds(first: float, second: float) -> float:
 
 
 def _fault(score: Score | None) -> str | None:
-    if score is None:
-        return "the value sent too few scores"
-    if score.error is not None:
-        return score.error
-    return None if math.isfinite(score.value) else "a value is no number"
+    return "the value sent too few scores" if score is None else fault_of(score)

@@ -31,7 +31,6 @@ class Prompts:
         "Now write the solution anew, with what you found put right. Write the solution only, in the same "
         "form."
     )
-    summarise: str | None = "Write the last step again, shorter, with nothing lost that matters."
     aggregate: str | None = (
         "{question}\n\nThese are attempts at it:\n\n{choices}\n\n"
         "Join what is best in them into one better solution. Write the solution only, in the same form."

@@ -209,11 +209,6 @@ class Composite(Protocol):
 
 
 @runtime_checkable
-class Writing(Composite, Protocol):
-    """A value that writes before it judges, so that a score costs more than one look."""
-
-
-@runtime_checkable
 class Preference(Protocol):
     """A model that compares chains of steps, two at a time."""
 

@@ -1,11 +1,35 @@
-"""What a completion amounts to: a step, the end of a chain, or a failure with its reason."""
+"""How a policy is asked for one more step, and what its completion amounts to."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from rlm_agent.models.protocols import Completion
+from rlm_agent.models.protocols import Completion, Decoding, Message, Request
 from rlm_agent.structure.steps import Steps
 from rlm_agent.structure.thoughts import Kind
+
+
+def next_step(
+    messages: tuple[Message, ...],
+    before: Sequence[str],
+    steps: Steps,
+    *,
+    decoding: Decoding,
+    max_tokens: int,
+    seed: int,
+) -> Request:
+    """The request for the step behind those `before`, which ends where `steps` say that a step ends."""
+    unit, end = steps.granularity, steps.answer_end
+    stop = (unit.delimiter,) if unit.delimiter else ()
+    return Request(
+        messages=messages,
+        prefix=steps.prefix(before),
+        max_tokens=max_tokens,
+        seed=seed,
+        stop=stop,
+        decoding=decoding,
+        stop_tokens=stop if unit.token else (),
+        end_tokens=(end.token,) if end.token else (),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from rlm_agent.models.drive import Asking, adrive, ask_value, drive
-from rlm_agent.models.protocols import Candidate, Composite, Score, Value
+from rlm_agent.models.protocols import Candidate, Score, Value
+from rlm_agent.models.values import most_of
 
 _UNFINISHED = Score(0.0, error="a reward is given for a finished trajectory only", calls=0)
 
@@ -18,12 +19,12 @@ class OutcomeValue:
     @property
     def most_calls(self) -> int:
         """See `Composite`."""
-        return self.value.most_calls if isinstance(self.value, Composite) else 1
+        return most_of(self.value)[0]
 
     @property
     def most_tokens(self) -> int:
         """See `Composite`."""
-        return self.value.most_tokens if isinstance(self.value, Composite) else 0
+        return most_of(self.value)[1]
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """One score a candidate, in order; fewer where the value falls short."""

@@ -1,13 +1,13 @@
 """A value by rollouts: what a policy makes of a chain, again and again."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlm_agent.models.drive import Asking, adrive, ask_policy, ask_value, drive
+from rlm_agent.models.patterns import digest
 from rlm_agent.models.protocols import Candidate, Completion, Decoding, Policy, Request, Score, Value
-from rlm_agent.models.reading import Behind, Reading, read_step
+from rlm_agent.models.reading import Behind, Reading, next_step, read_step
 from rlm_agent.models.values import VerifierValue, fault_of, most_of, question_to, too_few
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.ids import derive_seed
@@ -51,7 +51,7 @@ class RolloutValue:
         self.max_tokens = max_tokens or steps.longest * steps.max_steps
         self.decoding = decoding or policy.decoding
         self.seed = seed
-        settings = _digest(repr((samples, self.max_tokens, self.decoding, seed, value.identity)))
+        settings = digest(repr((samples, self.max_tokens, self.decoding, seed, value.identity)))
         self.identity = f"{policy.identity}:rollout={settings}"
 
     @property
@@ -91,22 +91,18 @@ class RolloutValue:
         if candidate.final:
             return [_Rollout(candidate, list(candidate.steps), None, 0, ended=True)]
         state = _state(candidate, self.steps)
-        key = _digest(repr((candidate.messages, candidate.steps)))
+        key = digest(repr((candidate.messages, candidate.steps)))
         seeds = (derive_seed(self.seed, key, number) for number in range(self.samples))
         return [_Rollout(candidate, list(candidate.steps), state, seed) for seed in seeds]
 
     def _request(self, rollout: "_Rollout") -> Request:
-        unit, end = self.steps.granularity, self.steps.answer_end
-        stop = (unit.delimiter,) if unit.delimiter else ()
-        return Request(
-            messages=rollout.candidate.messages,
-            prefix="".join(f"{step}{unit.delimiter}" for step in rollout.steps),
+        return next_step(
+            rollout.candidate.messages,
+            rollout.steps,
+            self.steps,
+            decoding=self.decoding,
             max_tokens=min(self.steps.longest, self.max_tokens - rollout.tokens),
             seed=derive_seed(rollout.seed, len(rollout.steps)),
-            stop=stop,
-            decoding=self.decoding,
-            stop_tokens=stop if unit.token else (),
-            end_tokens=(end.token,) if end.token else (),
         )
 
     def _judge(self, rollouts: Sequence["_Rollout"]) -> Asking[None]:
@@ -184,7 +180,3 @@ def _state(candidate: Candidate, steps: Steps) -> str | None:
         assert steps.check is not None
         state = steps.check(question_to(candidate), state, step).state
     return state
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]

@@ -8,6 +8,7 @@ from rlm_agent.models.drive import Asking, adrive, ask_value, drive
 from rlm_agent.models.protocols import (
     Candidate,
     Composite,
+    Preference,
     Score,
     Value,
 )
@@ -163,7 +164,7 @@ class VerifierValue:
         return float(answer is not None and self._verifier(question, answer).correct)
 
 
-def most_of(value: Value) -> tuple[int, int]:
+def most_of(value: Value | Preference) -> tuple[int, int]:
     """The most calls and tokens of one score."""
     return (value.most_calls, value.most_tokens) if isinstance(value, Composite) else (1, 0)
 

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rlm_agent.models.drive import Asking, ask_preference, ask_value
-from rlm_agent.models.protocols import Candidate, Composite, Preference, Score, Value
+from rlm_agent.models.protocols import Candidate, Preference, Score, Value
+from rlm_agent.models.values import most_of
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance, Usage, add_usage, no_usage
 from rlm_agent.structure.errors import InputError, UnknownNameError
@@ -40,6 +42,13 @@ def evaluate(
                 values[id] = min(1.0, max(0.0, score.value))
     stats = {id: Stats({**graph.stats[id], "value": value}) for id, value in values.items()}
     return Outcome(Writes({}, stats), list(values), usage).logged("evaluate", ids)
+
+
+def verify(
+    graph: ThoughtGraph, ids: Sequence[str], setting: Setting, allowance: Allowance
+) -> Asking[Outcome]:
+    """`evaluate` without the value model, for a strategy that does without it or asks it at another time."""
+    return evaluate(graph, ids, replace(setting, value=None), allowance)
 
 
 def compare(
@@ -88,7 +97,7 @@ def _affordable(value: Value | Preference, allowance: Allowance, wanted: int) ->
     """How many scores can be afforded whatever they will cost."""
     if allowance.seconds <= 0:
         return 0
-    tokens, calls = (value.most_tokens, value.most_calls) if isinstance(value, Composite) else (0, 1)
+    calls, tokens = most_of(value)
     return int(min(wanted, _times(tokens, allowance.tokens), _times(calls, allowance.calls)))
 
 

@@ -67,10 +67,15 @@ def elders(graph: ThoughtGraph, ids: Sequence[str]) -> dict[str, str]:
     return {id: elder for id in ids if (elder := _meet(graph, first, id)) is not None}
 
 
+def state_of(thought: Thought) -> str | None:
+    """The state by which others may know a thought; None without one, and of a failed thought."""
+    return None if thought["kind"] == "failed" else thought.get("state")
+
+
 def _meet(graph: ThoughtGraph, first: dict[str, str], id: str) -> str | None:
     """Put a thought down under its state; who is visited most there, or None where nobody was before."""
-    state = graph.thoughts[id].get("state")
-    if state is None or graph.thoughts[id]["kind"] == "failed":
+    state = state_of(graph.thoughts[id])
+    if state is None:
         return None
     elder = first.get(state)
     if elder is None or graph.stats[id]["visits"] > graph.stats[elder]["visits"]:

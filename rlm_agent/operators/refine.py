@@ -59,9 +59,7 @@ def refine(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowan
     """`critique` the planned thoughts that have no feedback yet, then `rewrite` each as often as planned."""
     new = [id for id, _ in plan if "feedback" not in graph.stats[id]]
     said = yield from critique(graph, new, setting, allowance)
-    grown = graph.updated(said.writes)
-    rewritten = yield from rewrite(grown, plan, setting, allowance.less(said.usage))
-    return replace(said.followed_by(rewritten), outputs=rewritten.outputs)
+    return (yield from _rewritten(graph, said, plan, setting, allowance))
 
 
 def improve(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
@@ -74,8 +72,15 @@ def improve(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowa
     noted = refusals(graph, ids) if setting.policy.task is None else Writes({}, {})
     untold = [id for id in ids if id not in noted.stats]
     said = yield from critique(graph.updated(noted), untold, setting, allowance)
-    said = only(noted).followed_by(said)
-    rewritten = yield from rewrite(graph.updated(said.writes), plan, setting, allowance.less(said.usage))
+    return (yield from _rewritten(graph, only(noted).followed_by(said), plan, setting, allowance))
+
+
+def _rewritten(
+    graph: ThoughtGraph, said: Outcome, plan: Plan, setting: Setting, allowance: Allowance
+) -> Asking[Outcome]:
+    """What was said about the planned thoughts, and then the rewrites, which alone are put out."""
+    left = allowance.less(said.usage)
+    rewritten = yield from rewrite(graph.updated(said.writes), plan, setting, left)
     return replace(said.followed_by(rewritten), outputs=rewritten.outputs)
 
 

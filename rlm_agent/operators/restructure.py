@@ -10,7 +10,7 @@ from typing import Literal
 
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.patterns import fill
-from rlm_agent.operators.prune import alike, twin
+from rlm_agent.operators.prune import alike, state_of, twin
 from rlm_agent.operators.select import Score, own_value, top
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.operators.writing import compose, draft, places
@@ -34,8 +34,8 @@ def merge(graph: ThoughtGraph, ids: Sequence[str], *, everywhere: bool = False) 
     known = dict(_first_states(graph, (id for id in graph.walk() if id not in fresh)) if everywhere else ())
     stats: dict[str, Stats] = {}
     for id in ids:
-        same, state = twin(graph, id), graph.thoughts[id].get("state")
-        if same == id and everywhere and state is not None and graph.thoughts[id]["kind"] != "failed":
+        same, state = twin(graph, id), state_of(graph.thoughts[id])
+        if same == id and everywhere and state is not None:
             same = known.setdefault(state, id)
         if same != id:
             same = stats.get(same, graph.stats[same]).get("merged", same)
@@ -47,8 +47,8 @@ def _first_states(graph: ThoughtGraph, ids: Iterator[str]) -> Iterator[tuple[str
     """The states of these thoughts, each once, with the first that has it."""
     seen = set()
     for id in ids:
-        state = graph.thoughts[id].get("state")
-        if state is not None and state not in seen and graph.thoughts[id]["kind"] != "failed":
+        state = state_of(graph.thoughts[id])
+        if state is not None and state not in seen:
             seen.add(state)
             yield state, id
 

@@ -3,13 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from rlm_agent.models.drive import Asking, ask_policy
 from rlm_agent.models.protocols import Completion, Composite, Request, Trace
-from rlm_agent.models.reading import Behind, read_step
+from rlm_agent.models.reading import Behind, next_step, read_step
 from rlm_agent.operators.rules.distinct import fresh_code
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance, Usage, add_usage, no_usage
@@ -55,28 +55,34 @@ def shares(allowance: Allowance, wanted: int, setting: Setting, *, nodes: int = 
     A composite policy has what it may take at most counted for each, or all that is left where that is less:
     what several of them spend never adds up to more than there is.
     """
-    policy, tokens, calls = setting.policy, setting.steps.longest, 1
-    if isinstance(policy, Composite):
-        tokens, calls = policy.most_tokens, max(1, int(min(policy.most_calls, allowance.calls)))
+    calls, tokens = most_for_a_step(setting)
+    calls = max(1, int(min(calls, allowance.calls)))
     return Shares(*allowance.samples(wanted, tokens, nodes=nodes, calls=calls), calls)
+
+
+def most_for_a_step(setting: Setting) -> tuple[int, int]:
+    """The most calls and tokens that one step by the policy may take."""
+    policy = setting.policy
+    if isinstance(policy, Composite):
+        return policy.most_calls, policy.most_tokens
+    return 1, setting.steps.longest
 
 
 def draft(
     graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: int, *, base: str, calls: int = 1
 ) -> Draft:
     """One more child at a place, going on from the steps of `base`, in the setting's conversation."""
-    unit, end = setting.steps.granularity, setting.steps.answer_end
-    stop = (unit.delimiter,) if unit.delimiter else ()
-    request = Request(
-        messages=setting.messages,
-        prefix=prefix_of(graph, base, setting),
+    request = next_step(
+        setting.messages,
+        graph.steps(base),
+        setting.steps,
+        decoding=setting.decoding,
         max_tokens=max_tokens,
         seed=derive_seed(setting.seed, child_id(*place)),
-        stop=stop,
-        decoding=setting.decoding,
+    )
+    request = replace(
+        request,
         thought=child_id(*place),
-        stop_tokens=stop if unit.token else (),
-        end_tokens=(end.token,) if end.token else (),
         code=fresh_code(graph, place, setting.seed) if setting.distinct else None,
         alternatives=0 if setting.traced else None,
         calls=calls,
@@ -125,8 +131,7 @@ def read(graph: ThoughtGraph, draft: Draft, completion: Completion, setting: Set
 
 def prefix_of(graph: ThoughtGraph, id: str, setting: Setting) -> str:
     """The assistant's turn down to a thought, as the policy is asked to continue it."""
-    delimiter = setting.steps.granularity.delimiter
-    return "".join(f"{step}{delimiter}" for step in graph.steps(id))
+    return setting.steps.prefix(graph.steps(id))
 
 
 def places(graph: ThoughtGraph, plan: Plan) -> list[Place]:

@@ -104,6 +104,10 @@ class Steps:
         """How a general model is asked to write its steps and its answer."""
         return f"{self.granularity.instruction} {self.answer_end.instruction}"
 
+    def prefix(self, steps: Sequence[str]) -> str:
+        """The assistant's turn that these steps make, as a policy is asked to continue it."""
+        return "".join(f"{step}{self.granularity.delimiter}" for step in steps)
+
     def cut(self, before: Sequence[str], text: str, ending: Ending, tokens: int) -> tuple[str, Ending]:
         """The step in what was generated after the steps `before`, and whether it ends a step or the answer.
 

@@ -1,10 +1,11 @@
 """What the graph tests share: scripted policies, values and verifiers, every strategy, looks at its tree."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
 
 from rlm_agent import (
     Budget,
@@ -211,6 +212,7 @@ LOOPS = [case for case in CASES if case not in PLANTED]
 """The cases that are, and in which thoughts are judged as soon as they are written."""
 
 STEPS = Steps(max_tokens=6, max_steps=4)
+PLENTY = Budget(calls=10_000)
 
 
 def wander(question: str, prefix: str) -> list[Reply]:
@@ -289,6 +291,17 @@ def thread(name: str = "1", limit: int = 10_007) -> RunnableConfig:
 def grown(values: dict[str, Any]) -> ThoughtGraph:
     """The tree of the last question in a state's values."""
     return ThoughtGraph(values["run"]["root"], values["thoughts"], values["stats"])
+
+
+def searched(
+    create: Callable[..., Reasoner], policy: FakePolicy, **keywords: Any
+) -> tuple[ThoughtGraph, dict[str, Any]]:
+    """The tree after one question to what `create` makes, and the values of the final state."""
+    common: dict[str, Any] = {"steps": Steps(answer=whole_path), "budget": PLENTY, "seed": 5}
+    reasoner = create(policy, **{**common, **keywords}, checkpointer=InMemorySaver())
+    reasoner.invoke(ask(), thread())
+    values = reasoner.get_state(thread()).values
+    return grown(values), values
 
 
 def counted(usage: Usage) -> dict[str, Any]:

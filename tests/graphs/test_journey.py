@@ -1,6 +1,7 @@
 """O1 Journey: a tree and its journey derived by hand, a plain loop, and what must not stop it."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,12 +21,13 @@ from rlm_agent.operators.select import own_value, top
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
+from tests.graphs import scripts
 from tests.graphs.scripts import (
+    PLENTY,
     STEPS,
     accepts,
     ask,
     found,
-    grown,
     guess,
     ternary,
     thread,
@@ -34,16 +36,7 @@ from tests.graphs.scripts import (
 )
 from tests.structure.trees import plant
 
-PLENTY = Budget(calls=10_000)
-
-
-def searched(policy: FakePolicy, **keywords: Any) -> tuple[ThoughtGraph, dict[str, Any]]:
-    """The tree after one question, and the values of the final state."""
-    common: dict[str, Any] = {"steps": Steps(answer=whole_path), "budget": PLENTY, "seed": 5}
-    reasoner = create_journey(policy, **{**common, **keywords}, checkpointer=InMemorySaver())
-    reasoner.invoke(ask(), thread())
-    values = reasoner.get_state(thread()).values
-    return grown(values), values
+searched = partial(scripts.searched, create_journey)
 
 
 def told(values: dict[str, Any]) -> list[str]:

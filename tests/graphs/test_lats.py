@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
 from rlm_agent.tools.wrapping import as_tool
+from tests.graphs import scripts
 from tests.graphs.scripts import (
     STEPS,
     Mortal,
@@ -27,25 +29,14 @@ from tests.graphs.scripts import (
     ask,
     binary,
     found,
-    grown,
     guess,
     ternary,
     thread,
     wander,
-    whole_path,
 )
 from tests.structure.trees import plant
 
-PLENTY = Budget(calls=10_000)
-
-
-def searched(policy: FakePolicy, **keywords: Any) -> tuple[ThoughtGraph, dict[str, Any]]:
-    """The tree after one question, and the values of the final state."""
-    common: dict[str, Any] = {"steps": Steps(answer=whole_path), "budget": PLENTY, "seed": 5}
-    reasoner = create_lats(policy, **{**common, **keywords}, checkpointer=InMemorySaver())
-    reasoner.invoke(ask(), thread())
-    values = reasoner.get_state(thread()).values
-    return grown(values), values
+searched = partial(scripts.searched, create_lats)
 
 
 GOLDEN = {

@@ -3,12 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langgraph.checkpoint.memory import InMemorySaver
 
 from rlm_agent import Budget, Checked, Completion, FakePolicy, FakeValue, Request, Steps, ThoughtGraph
 from rlm_agent.graphs.llama_berry import create_llama_berry
@@ -24,11 +24,11 @@ from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.formats import WHOLE
-from tests.graphs.scripts import accepts, ask, grown, guess, thread, wander
+from tests.graphs import scripts
+from tests.graphs.scripts import accepts, guess, wander
 from tests.structure.trees import plant
 
 PROMPTS = Prompts()
-PLENTY = Budget(calls=10_000)
 WHOLES = Steps(format=WHOLE, max_tokens=6)
 
 
@@ -74,13 +74,7 @@ class Ladder:
         return self.merits.index(first) > self.merits.index(second)
 
 
-def searched(policy: FakePolicy, **keywords: Any) -> tuple[ThoughtGraph, dict[str, Any]]:
-    """The tree after one question, and the values of the final state."""
-    common: dict[str, Any] = {"steps": WHOLES, "budget": PLENTY, "seed": 5}
-    reasoner = create_llama_berry(policy, **{**common, **keywords}, checkpointer=InMemorySaver())
-    reasoner.invoke(ask(), thread())
-    values = reasoner.get_state(thread()).values
-    return grown(values), values
+searched = partial(scripts.searched, create_llama_berry, steps=WHOLES)
 
 
 def named(graph: ThoughtGraph) -> dict[str, str]:

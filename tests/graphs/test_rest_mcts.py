@@ -1,12 +1,12 @@
 """ReST-MCTS*: a tree derived by hand, the same from a plain loop, and what must not stop it."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langgraph.checkpoint.memory import InMemorySaver
 
 from rlm_agent import Budget, FakePolicy, FakeValue, Steps, ThoughtGraph
 from rlm_agent.graphs.rest_mcts import create_rest_mcts
@@ -21,30 +21,19 @@ from rlm_agent.operators.select import follow, uct
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
+from tests.graphs import scripts
 from tests.graphs.scripts import (
     STEPS,
     accepts,
-    ask,
     binary,
-    grown,
     guess,
     ternary,
-    thread,
     wander,
     whole_path,
 )
 from tests.structure.trees import plant
 
-PLENTY = Budget(calls=10_000)
-
-
-def searched(policy: FakePolicy, **keywords: Any) -> tuple[ThoughtGraph, dict[str, Any]]:
-    """The tree after one question, and the values of the final state."""
-    common: dict[str, Any] = {"steps": Steps(answer=whole_path), "budget": PLENTY, "seed": 5}
-    reasoner = create_rest_mcts(policy, **{**common, **keywords}, checkpointer=InMemorySaver())
-    reasoner.invoke(ask(), thread())
-    values = reasoner.get_state(thread()).values
-    return grown(values), values
+searched = partial(scripts.searched, create_rest_mcts)
 
 
 GOLDEN = {

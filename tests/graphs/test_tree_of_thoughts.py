@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from rlm_agent.operators.select import likelihood, own_value
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError, UnknownNameError
+from tests.graphs import scripts
 from tests.graphs.scripts import (
     STEPS,
     accepts,
@@ -32,21 +34,11 @@ from tests.graphs.scripts import (
     ternary,
     thread,
     wander,
-    whole_path,
 )
 from tests.structure.trees import graft, marked, plant
 from tests.structure.trees import grown as planted
 
-PLENTY = Budget(calls=10_000)
-
-
-def searched(policy: FakePolicy, **keywords: Any) -> tuple[ThoughtGraph, dict[str, Any]]:
-    """The tree after one question, and the values of the final state."""
-    common: dict[str, Any] = {"steps": Steps(answer=whole_path), "budget": PLENTY, "seed": 5}
-    reasoner = create_tree_of_thoughts(policy, **{**common, **keywords}, checkpointer=InMemorySaver())
-    reasoner.invoke(ask(), thread())
-    values = reasoner.get_state(thread()).values
-    return grown(values), values
+searched = partial(scripts.searched, create_tree_of_thoughts)
 
 
 def expanded(policy: FakePolicy) -> list[str]:

@@ -11,9 +11,9 @@ from typing import ClassVar
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.patterns import list_choices
 from rlm_agent.models.prompts import Prompts
-from rlm_agent.models.protocols import Composite
 from rlm_agent.operators.operations.texts import Asked, text_of
 from rlm_agent.operators.setting import Outcome, Setting
+from rlm_agent.operators.writing import most_for_a_step
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.steps import Verifier
@@ -102,9 +102,7 @@ class Operation(ABC):
 
 def texts_of(count: int, setting: Setting, parts: int = 1) -> Allowance:
     """What so many texts by the policy cost at most, of so many parts each."""
-    calls, tokens = 1, setting.steps.longest
-    if isinstance(setting.policy, Composite):
-        calls, tokens = setting.policy.most_calls, setting.policy.most_tokens
+    calls, tokens = most_for_a_step(setting)
     return Allowance(tokens=count * tokens, calls=count * calls, nodes=count * parts, seconds=0)
 
 

@@ -7,7 +7,7 @@ from rlm_agent.models.drive import Asking
 from rlm_agent.models.patterns import require_places
 from rlm_agent.models.prompts import Prompts
 from rlm_agent.models.protocols import Message, Policy
-from rlm_agent.operators.evaluate import evaluate
+from rlm_agent.operators.evaluate import verify
 from rlm_agent.operators.operations.base import (
     Operation,
     Validator,
@@ -180,7 +180,7 @@ def written(work: Work, asked: Sequence[Asked], reading: Reading) -> Asking[Outc
     """`write`, and the verifier's word on what are answers; `outputs` are those that have not failed."""
     made = yield from write(work.graph, work.node, asked, reading, work.allowance)
     graph = work.after(made).graph
-    judged = yield from evaluate(graph, made.outputs, replace(work.setting, value=None), work.allowance)
+    judged = yield from verify(graph, made.outputs, work.setting, work.allowance)
     usable = [id for id in made.outputs if graph.thoughts[id]["kind"] != "failed"]
     return replace(made.followed_by(judged), outputs=usable)
 

@@ -6,6 +6,7 @@ It holds nothing that does not follow from the graph of thoughts, so that it can
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from rlm_agent.operators.prune import state_of
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 Promise = Callable[[ThoughtGraph, str, Mapping[str, float]], float | None]
@@ -51,8 +52,8 @@ class Frontier:
         """Those of the `fresh` thoughts whose state is known, or an earlier one's; failed ones aside."""
         seen, known = set[str](), []
         for id in fresh:
-            state = graph.thoughts[id].get("state")
-            if state is None or graph.thoughts[id]["kind"] == "failed":
+            state = state_of(graph.thoughts[id])
+            if state is None:
                 continue
             if state in self.states or state in seen:
                 known.append(id)
@@ -72,8 +73,8 @@ class Frontier:
         """Thoughts that are new to it, children before their parents."""
         for id in ids:
             thought = graph.thoughts[id]
-            if "state" in thought:
-                self.states.add(thought["state"])
+            if (state := state_of(thought)) is not None:
+                self.states.add(state)
             if thought["kind"] == "final":
                 self._lengths += thought["depth"]
                 self._ended += 1
