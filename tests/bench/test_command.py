@@ -86,7 +86,7 @@ def test_other_workloads_set_the_engine_against_itself(
         (["--model", "7b"], "no model '7b'"),
         (["--model", "none.gguf"], "cannot be opened"),
         (["--workload", "rest"], "no workload 'rest'"),
-        (["--model", "mini", "--prompt", "250"], "a context of 256"),
+        (["--model", "mini", "--prompt", "510"], "a context of 512"),
         (["--model", "mini", "--branches", "6"], "give 4, 8, 12"),
         (["--model", "mini", "--expansions", "500"], "too many"),
     ],
