@@ -10,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMPS := .venv/.stamps
 PIP := $(BIN)/python -m pip install -qq --constraint constraints.txt
-TEST_EXTRAS := local,persist,train,bench,plot
+TEST_EXTRAS := local,agents,tools,mcp,retrieval,persist,train,bench,plot
 
 .PHONY: demo test test-all lint
 .DELETE_ON_ERROR:

@@ -10,18 +10,21 @@ large one, in milliseconds of processor time a thought.
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, Verdict, create_reasoner
-from rlm_agent.models.fake import Reply
+from rlm_agent.models.fake import Reply, Script
+from rlm_agent.models.protocols import Candidate, Score
 from rlm_agent.structure.ids import derive_seed
 
 STEPS = Steps(max_tokens=16, max_steps=24)
+ENDLESS = Steps(max_tokens=16, max_steps=10**9)
 ROUNDS = 5
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "best_of_n": {"n": 1_000_000, "parallel": 1},
-    "self_consistency": {"n": 1_000_000, "parallel": 16},
+    "best_of_n": {"n": 100_000, "parallel": 1},
+    "self_consistency": {"n": 100_000, "parallel": 16},
     "beam_search": {},
     "dvts": {},
     "particle_filtering": {},
@@ -30,8 +33,19 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "rest_mcts": {},
     "best_first": {"parallel": 4},
     "mcts": {},
+    "mcts, merge": {"merge": True},
     "mcts, x1": {"branching": 4, "widening": 0.0, "rollout": False},
+    "lats": {"simulations": None},
+    "rstar": {"actions": ["step"]},
+    "journey": {},
+    "armap, reflexion": {"n": 100_000, "planner": "reflexion"},
+    "coat": {},
+    "llama_berry": {"patience": 10**9},
+    "chain": {},
+    "react": {},
 }
+CHAINS = ("chain", "react")
+"""What writes one chain at a time: here one of as many steps as there are to be thoughts."""
 
 
 def script(question: str, prefix: str) -> list[Reply]:
@@ -40,28 +54,58 @@ def script(question: str, prefix: str) -> list[Reply]:
     return [(f"step {number} of {depth}", -1.0, depth > 5 and number == 0) for number in range(12)]
 
 
-class Timed(FakePolicy):
-    """A scripted policy that knows how much time was spent in it."""
+def endless(question: str, prefix: str) -> list[Reply]:
+    """One way on, and no end."""
+    return [("a step", -1.0)]
+
+
+class Clock:
+    """How much processor time was spent in models."""
 
     spent = 0.0
 
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Time what is done within."""
         started = time.process_time()
-        completions = super().generate(requests)
-        self.requests.clear()
+        yield
         self.spent += time.process_time() - started
-        return completions
+
+
+class TimedPolicy(FakePolicy):
+    """A scripted policy whose time is taken."""
+
+    def __init__(self, script: Script, clock: Clock) -> None:
+        super().__init__(script)
+        self.clock = clock
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        with self.clock.running():
+            completions = super().generate(requests)
+            self.requests.clear()
+            return completions
+
+
+class TimedValue(FakeValue):
+    """A scripted value whose time is taken."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(lambda steps: derive_seed(0, *steps) / 2**63)
+        self.clock = clock
+
+    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+        with self.clock.running():
+            return super().score(candidates)
 
 
 def cost(name: str, parameters: dict[str, Any], thoughts: int) -> float:
     """Milliseconds of processor time a thought beside the models', in a tree of so many thoughts."""
-    policy = Timed(script)
-    value = FakeValue(lambda steps: derive_seed(0, *steps) / 2**63)
+    clock, chain = Clock(), name in CHAINS
     reasoner = create_reasoner(
         name.split(",")[0],
-        policy,
-        value=value,
-        steps=STEPS,
+        TimedPolicy(endless if chain else script, clock),
+        value=TimedValue(clock),
+        steps=ENDLESS if chain else STEPS,
         budget=Budget(nodes=thoughts),
         seed=1,
         verifier=lambda question, answer: Verdict(False),
@@ -69,7 +113,7 @@ def cost(name: str, parameters: dict[str, Any], thoughts: int) -> float:
     )
     started = time.process_time()
     usage = reasoner.invoke({"messages": [("user", "where to?")]}, {"recursion_limit": 10**6})["usage"]
-    return 1000 * (time.process_time() - started - policy.spent) / usage["nodes"]
+    return 1000 * (time.process_time() - started - clock.spent) / usage["nodes"]
 
 
 def main(sizes: Sequence[int]) -> None:

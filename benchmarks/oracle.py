@@ -20,6 +20,7 @@ from rlm_agent.models.values import FunctionValue
 from rlm_agent.tasks.countdown.puzzle import parse
 from rlm_agent.tasks.countdown.solver import reaches
 from rlm_agent.tasks.registry import TASKS, get_task, read_problems
+from rlm_agent.tasks.task import Problem
 
 
 def reach(question: str, steps: Sequence[str]) -> float:
@@ -42,8 +43,8 @@ def main(source: str, count: int, tokens: int, split: str) -> None:
         budget=Budget(tokens=tokens),
         seed=0,
     )
-    results = [solve(reasoner, task, problem) for problem in problems]
-    solved = fmean(result.verified for result in results)
+    results = [solve(reasoner, task, Problem(problem)) for problem in problems]
+    solved = fmean(bool(result.verified) for result in results)
     spent = fmean(result.completion_tokens for result in results)
     print(f"{source}: {solved:.1%} of {len(results)} solved, {spent:.0f} generated tokens a problem")
 

@@ -25,9 +25,11 @@ from rlm_agent.operators.setting import Outcome, Setting, nothing
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError, UnknownNameError
+from rlm_agent.structure.ids import child_id
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 _HALF = 0.5
+_MEMORY = 3  # reflections that an attempt has in mind: "usually set to 1-3" (Reflexion, §3)
 
 
 def create_armap(
@@ -41,7 +43,7 @@ def create_armap(
     """A reasoner that plans by a reward model, the `value`, which scores finished trajectories only.
 
     planner: "best_of_n" samples `n` trajectories, and the highest reward wins. "reflexion" makes one attempt
-        after another, up to `n`, each in the light of what the policy learned from those before, until a
+        after another, up to `n`, each in the light of what the policy learned from the last three, until a
         reward reaches the threshold; greedy, as in the authors' code, unless a temperature is given. "mcts"
         is `create_mcts` with UCT, `n` simulations, and the reward at the end of each rollout.
     n: the authors' scripts for the Game of 24 have 100, 10 and 100, those for ScienceWorld 10 attempts and 10
@@ -68,28 +70,34 @@ def create_armap(
     least = _HALF if threshold is None else threshold
 
     def enough(search: Search, left: int) -> bool:
-        graph = search.graph
-        return any(own_value(graph, id) >= least for id in graph.finals())
+        graph, ended = search.graph, _last_ends(search.graph, 1)
+        return any(own_value(graph, id) >= least for id in ended if graph.thoughts[id]["kind"] == "final")
 
     rules = Rules(select=sample_chains(n, 1, enough), expand=retry, answer=best)
     return build("armap", policy, rules, common, temperature=0.0)
 
 
 def retry(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
-    """`generate`, before which each new attempt reflects on the last, and has all reflections in mind."""
-    said = nothing()
-    if plan[0][0] == graph.root and graph.stats[graph.root]["children"]:
-        said = yield from critique(graph, [_last_end(graph)], setting, allowance, "reflect")
+    """`generate`, before which each new attempt reflects on the last, and has the reflections in mind."""
+    said, begins = nothing(), plan[0][0] == graph.root
+    if begins and (ended := _last_ends(graph, 1)):
+        said = yield from critique(graph, ended, setting, allowance, "reflect")
     grown, left = graph.updated(said.writes), allowance.less(said.usage)
-    written = yield from generate(grown, plan, recalling(grown, setting), left)
+    ended = _last_ends(grown, _MEMORY if begins else _MEMORY + 1)
+    written = yield from generate(grown, plan, recalling(grown, ended, setting), left)
     return replace(said.followed_by(written), outputs=written.outputs)
 
 
-def _last_end(graph: ThoughtGraph) -> str:
-    """Where the last attempt came to."""
-    id = graph.root
-    while children := graph.children(id):
-        id = children[-1]
+def _last_ends(graph: ThoughtGraph, most: int) -> list[str]:
+    """Where the last attempts have come to, at most so many."""
+    born = graph.stats[graph.root]["children"]
+    return [_end(graph, child_id(graph.root, index)) for index in range(max(0, born - most), born)]
+
+
+def _end(graph: ThoughtGraph, id: str) -> str:
+    """Where an attempt has come to: its latest thought."""
+    while born := graph.stats[id]["children"]:
+        id = child_id(id, born - 1)
     return id
 
 

@@ -12,6 +12,8 @@ from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.shared.retrieving import furnish
+from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.prune import close, known_states, novelty
 from rlm_agent.operators.rules.frontier import Frontier
 from rlm_agent.operators.select import best
@@ -41,7 +43,8 @@ def create_best_first(
 
     A thought's index is its promise / the steps that are missing to the mean length of the chains that have
     ended so far. Thoughts that lead to a state known from anywhere in the tree are closed. The value
-    is the model's own head unless another is given. `common` is documented at `Common`.
+    is the model's own head unless another is given. A thought that calls one of the `tools` or asks the
+    `retriever` gets its observations one by one, too. `common` is documented at `Common`.
     """
     if parallel < 1 or not trust > 0 or not 0 <= hope <= 1:
         raise InputError(
@@ -50,13 +53,16 @@ def create_best_first(
     if common.get("value") is None:
         common["value"] = "head"
 
+    policy = load_policy(model)
+    strategy, means = furnish("best_first", policy, common)
     frontiers: dict[str, Frontier] = {}
 
     def frontier_of(search: Search) -> Frontier:
         """The frontier that was kept from the last round, or a new one, as after a stop."""
         kept = frontiers.pop(search.run["reply"], None)
         if kept is None or not kept.fits(search.graph, search.run["round"]):
-            kept = Frontier(search.graph, search.run["round"], partial(promise, trust=trust, hope=hope))
+            rule = partial(promise, trust=trust, hope=hope)
+            kept = Frontier(search.graph, search.run["round"], rule, means.full)
         frontiers[search.run["reply"]] = kept
         for forgotten in list(frontiers)[:-_KEPT]:
             frontiers.pop(forgotten, None)
@@ -74,7 +80,15 @@ def create_best_first(
         kept.grow(graph.updated(writes), fresh)
         return writes
 
-    return build("best_first", model, Rules(select=select, prune=prune, answer=best, distinct=True), common)
+    rules = Rules(
+        select=select,
+        expand=means.expand,
+        prune=prune,
+        answer=best,
+        distinct=True,
+        traced=means.traced,
+    )
+    return build(strategy, policy, rules, common)
 
 
 def promise(

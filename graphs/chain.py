@@ -3,18 +3,20 @@
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
-from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
-from rlm_agent.operators.select import best, open_leaves
-from rlm_agent.operators.writing import Plan
+from rlm_agent.graphs.machine.rules import Reasoner, Rules
+from rlm_agent.graphs.shared.beams import onward
+from rlm_agent.graphs.shared.retrieving import furnish
+from rlm_agent.models.resolve import load_policy
+from rlm_agent.operators.select import best
 
 
 def create_chain(model: Model = "mini", **common: Unpack[Common]) -> Reasoner:
     """A reasoner that writes one chain and answers with its end.
 
-    Greedy unless a `temperature` is given. `common` is documented at `Common`.
+    Greedy unless a `temperature` is given; with tools or a retriever, it is `create_react`. `common` is
+    documented at `Common`.
     """
-
-    def select(search: Search) -> Plan:
-        return [(id, 1) for id in open_leaves(search.graph)]
-
-    return build("chain", model, Rules(select=select, answer=best), common, temperature=0.0)
+    policy = load_policy(model)
+    strategy, means = furnish("chain", policy, common, committed=True, alternatives=1)
+    rules = Rules(select=onward, expand=means.expand, answer=best, traced=means.traced)
+    return build(strategy, policy, rules, common, temperature=0.0)

@@ -12,6 +12,8 @@ from typing_extensions import Unpack
 from rlm_agent.graphs.machine.common import Common, Model, build
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.beams import begin, best_answer, hopeless, leaves, ranking
+from rlm_agent.graphs.shared.retrieving import furnish
+from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.prune import close
 from rlm_agent.operators.select import best
 from rlm_agent.operators.writing import Plan
@@ -34,11 +36,13 @@ def create_dvts(model: Model = "mini", *, n: int = 16, width: int = 4, **common:
 
     Deviations from search-and-learn: no last round that is written to the end in one piece; a chain that
     ended, but was not the best of its siblings, may hold the answer in any round, not only in the last.
+    A step that calls one of the `tools` or asks the `retriever` gets observations in the place of new steps.
     `common` is documented at `Common`. Raises `InputError` where n is no multiple of `width`.
     """
     if n < 1 or width < 1 or n % width:
         raise InputError(f"n={n}, width={width} make no whole subtrees; n must be a multiple of width")
-    score = ranking(common)
+    score, policy = ranking(common), load_policy(model)
+    strategy, means = furnish("dvts", policy, common)
 
     def select(search: Search) -> Plan:
         return [(id, width) for id in leaves(search)] or begin(search, n)
@@ -51,7 +55,8 @@ def create_dvts(model: Model = "mini", *, n: int = 16, width: int = 4, **common:
             losers += [id for id in family if id != chosen]
         return close(graph, losers)
 
-    return build("dvts", model, Rules(select=select, prune=prune, answer=best_answer), common)
+    rules = Rules(select=select, expand=means.expand, prune=prune, answer=best_answer, traced=means.traced)
+    return build(strategy, policy, rules, common)
 
 
 def families(graph: ThoughtGraph, fresh: Sequence[str], width: int) -> Iterator[list[str]]:

@@ -12,17 +12,17 @@ from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
-from rlm_agent.graphs.shared.acting import equip
 from rlm_agent.graphs.shared.beams import best_answer
+from rlm_agent.graphs.shared.retrieving import furnish
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.prompts import prompts_of
 from rlm_agent.models.resolve import load_policy
-from rlm_agent.operators.act import observed
 from rlm_agent.operators.backpropagate import average
 from rlm_agent.operators.evaluate import verify
 from rlm_agent.operators.prune import all_closed, exhausted
 from rlm_agent.operators.refine import critique, recalling
-from rlm_agent.operators.rules.trajectories import Simulation, new_failures
+from rlm_agent.operators.rules.observations import observed
+from rlm_agent.operators.rules.trajectories import Simulation, new_failures, reflected
 from rlm_agent.operators.select import follow, uct
 from rlm_agent.operators.setting import Outcome, Setting, nothing
 from rlm_agent.operators.writing import Plan
@@ -53,13 +53,14 @@ def create_lats(
     reflections: on how many failures with different answers the policy reflects (3 in their code).
     simulations: bound on the rounds (50); None leaves it to the budget.
 
-    A move is a step and, where it calls one of the `tools`, its observation; see `create_react`. Tools with
-    effects are not called, since no path is committed. In a round, the leaf that UCT comes to gets its moves,
-    unvisited children coming first and the best of them before others; then the best new move does, and
-    so on, until a move ends the chain or is the last that `depth` allows. The first returns 2v − 1 for its
-    value v, so that an answer that the verifier rejects returns −1, and the second −1; q is the mean return.
-    A rejected answer that is new is reflected on: `Stats.feedback` of its thought holds the reflection, and
-    the question is put with all of them from then on. The best finished chain holds the answer.
+    A move is a step and, where it calls one of the `tools` or asks the `retriever`, its observation; see
+    `create_react`. Tools with effects are not called, since no path is committed. In a round, the leaf that
+    UCT comes to gets its moves, unvisited children coming first and the best of them before others; then the
+    best new move does, and so on, until a move ends the chain or is the last that `depth` allows. The first
+    returns 2v − 1 for its value v, so that an answer that the verifier rejects returns −1, and the second −1;
+    q is the mean return. A rejected answer that is new is reflected on: `Stats.feedback` of its thought holds
+    the reflection, and the question is put with all of them from then on. The best finished chain holds the
+    answer.
 
     Where the policy has not learned to reflect and to try again, as `mini` has not, or where nobody verifies
     answers, there are no reflections. `mini` knows no tools, so that a move is a step, and refuses to be
@@ -68,15 +69,15 @@ def create_lats(
     Deviations: their code has no SC, returns the mean value along a simulation, and 0 above a rejected
     answer; its simulations are dropped, and here they stay in the tree. Of several ends that one batch
     brings, the best returns. Equal siblings are closed, and so is a thought whose children all are; the root
-    gets new ones. `common` is documented at `Common`. Raises `InputError` as `graphs.shared.acting.equip`
-    does.
+    gets new ones. `common` is documented at `Common`. Raises `InputError` as
+    `graphs.shared.retrieving.furnish` does.
     """
     _check(branching, depth, reflections, simulations, c=c, share=share)
     policy = load_policy(model)
-    strategy, tools = equip("lats", policy, common)
+    strategy, means = furnish("lats", policy, common, alternatives=1)
     prompts = prompts_of(policy)
     learned = reflections if prompts.reflect and prompts.retry else 0
-    simulation = Simulation(branching, depth, share, tools)
+    simulation = Simulation(branching, depth, share, means)
 
     def missing(graph: ThoughtGraph, id: str) -> int:
         """How many moves a thought is still short of; one that called a tool has its observation alone."""
@@ -101,7 +102,7 @@ def create_lats(
         return [] if leaf is None else [(leaf, missing(search.graph, leaf) or branching)]
 
     def expand(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
-        asking = recalling(graph, setting) if learned else setting
+        asking = recalling(graph, reflected(graph, learned), setting) if learned else setting
         outcome = yield from simulation.run(graph, *plan[0], asking, allowance)
         if not learned or setting.verifier is None:
             return outcome
@@ -124,6 +125,7 @@ def create_lats(
         backpropagate=backup,
         answer=best_answer,
         rounds=simulations,
+        traced=means.traced,
     )
     return build(strategy, policy, rules, common)
 

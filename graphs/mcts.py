@@ -11,8 +11,9 @@ from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.shared.retrieving import furnish
+from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.backpropagate import backpropagate_all
-from rlm_agent.operators.generate import generate, generate_to_end
 from rlm_agent.operators.prune import all_closed, close, elders, exhausted, known_states, repeats, twin
 from rlm_agent.operators.rules.adaptive import Adaptive
 from rlm_agent.operators.rules.virtual import pick_several
@@ -65,7 +66,9 @@ def create_mcts(
 
     A leaf's return is 2v − 1 for its value v in [0, 1], 0 where nobody has valued it. Deviations from x1:
     x1 itself is `branching` ≥ 2, `widening=0`, `rollout=False`, and mixes model values and rollouts by α
-    where here the backup does. `common` is documented at `Common`.
+    where here the backup does. Where a thought calls one of the `tools` or asks the `retriever`, its children
+    are observations, one for a call and one for each passage that is found: they are widened, scored and
+    backed up as steps are. `common` is documented at `Common`.
     """
     _check(branching, widening, prior, patience, learning_rate)
     if parallel < 1 or not c >= 0 or formula not in ("puct", "uct"):
@@ -74,20 +77,23 @@ def create_mcts(
         )
     answers = {"value": best, "visits": most_visited}
     score = uct_scores(c) if formula == "uct" else puct_scores(PRIORS[prior], c1, c2)
-    rule = Adaptive.named(adaptive)
+    rule, policy = Adaptive.named(adaptive), load_policy(model)
+    strategy, means = furnish("mcts", policy, common)
 
     def missing(graph: ThoughtGraph, id: str) -> int:
         """How many children a thought is still short of."""
         stats = graph.stats[id]
         wanted = branching * math.pow(stats["visits"] + 1, widening)
         wanted *= rule.factor(graph, id) if rule else 1
-        return math.ceil(wanted) - stats["children"]
+        return int(min(math.ceil(wanted), means.capacity(graph, id))) - stats["children"]
 
     def wants_children(graph: ThoughtGraph, id: str) -> bool:
-        return missing(graph, id) > 0 or all_closed(graph, graph.children(id))
+        return missing(graph, id) > 0 or (all_closed(graph, graph.children(id)) and not means.full(graph, id))
 
     def given_up(graph: ThoughtGraph, id: str) -> bool:
         """Whether a thought without open children is not worth another one."""
+        if means.full(graph, id):
+            return True
         if widening == 0:
             return missing(graph, id) <= 0
         return id != graph.root and repeats(graph, id) >= patience
@@ -110,15 +116,15 @@ def create_mcts(
 
     rules = Rules(
         select=select,
-        expand=generate_to_end if rollout else generate,
+        expand=means.expand_to_end if rollout else means.expand,
         prune=merge_known if merge else None,
         backpropagate=backpropagate,
         answer=answers[answer_by],
         rounds=simulations,
         distinct=distinct,
-        traced=rule is not None,
+        traced=rule is not None or means.traced,
     )
-    return build("mcts", model, rules, common)
+    return build(strategy, policy, rules, common)
 
 
 def _check(branching: int, widening: float, prior: str, patience: int, learning_rate: float) -> None:

@@ -3,20 +3,15 @@
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
-from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
-from rlm_agent.graphs.shared.acting import equip
-from rlm_agent.models.drive import Asking
+from rlm_agent.graphs.machine.rules import Reasoner, Rules
+from rlm_agent.graphs.shared.beams import onward
+from rlm_agent.graphs.shared.retrieving import furnish
 from rlm_agent.models.resolve import load_policy
-from rlm_agent.operators.act import advance
-from rlm_agent.operators.select import best, open_leaves
-from rlm_agent.operators.setting import Outcome, Setting
-from rlm_agent.operators.writing import Plan
-from rlm_agent.structure.budget import Allowance
-from rlm_agent.structure.thoughts import ThoughtGraph
+from rlm_agent.operators.select import best
 
 
 def create_react(model: Model = "mini", **common: Unpack[Common]) -> Reasoner:
-    """A reasoner that writes one chain, calls `tools` on its way, and answers with its end.
+    """A reasoner that writes one chain, calls `tools` or asks a `retriever` on its way, and answers.
 
     A step that is `Action: name[argument]`, or ends in `<<48/2=` for the calculator, is answered by an
     observation, which is the next step of the chain; `Finish[answer]` ends it. The chain is the committed
@@ -26,16 +21,9 @@ def create_react(model: Model = "mini", **common: Unpack[Common]) -> Reasoner:
     Without tools it is the chain, and so it is with `mini`, which knows no tools: it refuses to be given any.
     Deviations: the policy is told of tools by a description and no worked examples, and a thought need not
     come before each action. An observation that the policy makes up ends the chain. `common` is documented at
-    `Common`. Raises `InputError` as `graphs.shared.acting.equip` does.
+    `Common`. Raises `InputError` as `graphs.shared.retrieving.furnish` does.
     """
     policy = load_policy(model)
-    strategy, tools = equip("react", policy, common)
-
-    def select(search: Search) -> Plan:
-        return [(id, 1) for id in open_leaves(search.graph)]
-
-    def expand(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
-        return advance(graph, plan, setting, tools, allowance, committed=True)
-
-    rules = Rules(select=select, expand=expand, answer=best)
+    strategy, means = furnish("react", policy, common, committed=True, alternatives=1)
+    rules = Rules(select=onward, expand=means.expand, answer=best, traced=means.traced)
     return build(strategy, policy, rules, common, temperature=0.0)

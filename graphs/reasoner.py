@@ -76,7 +76,8 @@ def create_reasoner(
     """A compiled graph over `messages` that answers the last human message by a strategy.
 
     strategy: a name in `STRATEGIES`; its own parameters, documented at its `create_*`, follow as
-    keywords. model: `"mini"`, the path of a `.gguf`, or a `Policy`. The other keywords are documented at
+    keywords. model: `"mini"`, the path of a `.gguf`, a `Policy`, or a chat model of LangChain, itself or as
+    `"provider:model"`. The other keywords are documented at
     `Common`. The graph puts out `messages`, `answer` and `usage`; the tree of thoughts is within
     reach of `get_state`. Raises `UnknownNameError` for a strategy, model or parameter that does not exist,
     and the model's own errors where it cannot be loaded.

@@ -28,6 +28,7 @@ from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
+from rlm_agent.structure.index import ENDS
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
@@ -111,8 +112,9 @@ def _backpropagate(search: Search) -> Writes:
     graph, run = search.graph, search.run
     fresh = [id for id in run["fresh"] if not is_probe(graph, id)]
     ends = [id for id in fresh if graph.thoughts[id]["kind"] == "final"]
-    reward = confidences(graph, own_ends(graph, graph.finals()))
-    if search.setting.verifier is not None:
+    if search.setting.verifier is None:
+        reward = confidences(graph, own_ends(graph, graph.find(ENDS)))
+    else:
         reward = {id: own_value(graph, id) for id in ends}
     returns = [(id, 2 * reward[id] - 1) for id in ends]
     last = rollout_end(graph, run["plan"][0][0], fresh, search.setting.seed)

@@ -7,9 +7,12 @@ from typing_extensions import Unpack
 from rlm_agent.graphs.machine.common import Common, Model, build
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.chains import sample_chains
+from rlm_agent.graphs.shared.retrieving import furnish
+from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.rules.adaptive import agreed
 from rlm_agent.operators.select import vote
 from rlm_agent.structure.errors import InputError
+from rlm_agent.structure.index import ENDS
 from rlm_agent.tasks.answers import normalise
 
 
@@ -30,7 +33,8 @@ def create_self_consistency(
 
     Answers are normalised before they are compared; ties go to the first seen. A verifier has no vote, but
     ends the search where it accepts an answer, unless `stop_when_verified=False`. Deviation: the default
-    temperature is 1, for policies with good coverage. `common` is documented at `Common`.
+    temperature is 1, for policies with good coverage. Chains may call `tools` and ask a
+    `retriever`. `common` is documented at `Common`.
     """
     if agreement is None:
         select = sample_chains(n, parallel)
@@ -38,11 +42,15 @@ def create_self_consistency(
         raise InputError(f"agreement={agreement} is no majority; give a number above .5, up to 1, or None")
     else:
         select = sample_chains(n, parallel or 1, agreement_of(agreement))
+    policy = load_policy(model)
+    strategy, means = furnish("self_consistency", policy, common, alternatives=1)
     rules = Rules(
         select=select,
+        expand=means.expand,
+        traced=means.traced,
         answer=lambda graph, ids: vote(graph, ids, normalise),
     )
-    return build("self_consistency", model, rules, common)
+    return build(strategy, policy, rules, common)
 
 
 def agreement_of(least: float) -> Callable[[Search, int], bool]:
@@ -52,7 +60,7 @@ def agreement_of(least: float) -> Callable[[Search, int], bool]:
         graph = search.graph
         news = any(graph.thoughts[id]["kind"] == "final" for id in search.run["fresh"])
         return news and agreed(
-            [normalise(graph.thoughts[id]["answer"]) for id in graph.finals()], outstanding, least
+            [normalise(graph.thoughts[id]["answer"]) for id in graph.find(ENDS)], outstanding, least
         )
 
     return enough

@@ -29,22 +29,36 @@ if TYPE_CHECKING:
     from rlm_agent.graphs.self_consistency import create_self_consistency
     from rlm_agent.graphs.tracing import trace
     from rlm_agent.graphs.tree_of_thoughts import create_tree_of_thoughts
+    from rlm_agent.graphs.ways.agent import create_reasoning_agent
+    from rlm_agent.graphs.ways.chat_model import ReasonerChatModel
+    from rlm_agent.graphs.ways.middleware import ReasoningMiddleware
+    from rlm_agent.graphs.ways.tool import as_tool
     from rlm_agent.models.fake import FakePolicy, FakeValue
     from rlm_agent.models.gguf.policy import GGUFPolicy
+    from rlm_agent.models.langchain.chat_gguf import ChatGGUF
+    from rlm_agent.models.langchain.chat_policy import ChatModelPolicy
     from rlm_agent.models.protocols import Completion, Decoding, Policy, Request, Value
+    from rlm_agent.models.retrieval import Retrieval
     from rlm_agent.models.rollouts import RolloutValue
+    from rlm_agent.models.support import SupportValue
     from rlm_agent.models.values import FunctionValue, VerifierValue
     from rlm_agent.operators.operations.choosing import KeepBest, KeepValid, Score, Selector
     from rlm_agent.operators.operations.making import Aggregate, Generate, Improve, Reason, ValidateAndImprove
     from rlm_agent.operators.rules.adaptive import Adaptive
+    from rlm_agent.retrieval.index import DocumentIndex
     from rlm_agent.structure.budget import Budget, Usage
     from rlm_agent.structure.errors import RlmError
     from rlm_agent.structure.formats import AnswerEnd, StepFormat
     from rlm_agent.structure.steps import Checked, Steps, Verdict, Verifier
     from rlm_agent.structure.thoughts import Stats, Thought, ThoughtGraph
     from rlm_agent.tools.calculator import Calculator
+    from rlm_agent.tools.dates import Dates
     from rlm_agent.tools.protocols import Tool
+    from rlm_agent.tools.python import Python
+    from rlm_agent.tools.tables import Tables
     from rlm_agent.tools.toolbox import Toolbox
+    from rlm_agent.tools.units import Units
+    from rlm_agent.tools.verifying import code_verifier
 
 __version__ = "0.1.0"
 
@@ -69,19 +83,27 @@ _HOMES = {
     "create_journey": "graphs.journey",
     "create_long_chain": "graphs.long_chain",
     "create_coat": "graphs.coat",
+    "create_reasoning_agent": "graphs.ways.agent",
+    "as_tool": "graphs.ways.tool",
+    "ReasonerChatModel": "graphs.ways.chat_model",
+    "ReasoningMiddleware": "graphs.ways.middleware",
     "ReasonerPolicy": "graphs.nested",
     "ReasonerValue": "graphs.nested",
     "FakePolicy": "models.fake",
     "FakeValue": "models.fake",
     "GGUFPolicy": "models.gguf.policy",
+    "ChatGGUF": "models.langchain.chat_gguf",
+    "ChatModelPolicy": "models.langchain.chat_policy",
     "Completion": "models.protocols",
     "Decoding": "models.protocols",
     "Policy": "models.protocols",
     "Request": "models.protocols",
     "Value": "models.protocols",
     "RolloutValue": "models.rollouts",
+    "SupportValue": "models.support",
     "FunctionValue": "models.values",
     "VerifierValue": "models.values",
+    "Retrieval": "models.retrieval",
     "Adaptive": "operators.rules.adaptive",
     "Aggregate": "operators.operations.making",
     "Generate": "operators.operations.making",
@@ -104,7 +126,13 @@ _HOMES = {
     "Stats": "structure.thoughts",
     "Thought": "structure.thoughts",
     "ThoughtGraph": "structure.thoughts",
+    "DocumentIndex": "retrieval.index",
     "Calculator": "tools.calculator",
+    "Dates": "tools.dates",
+    "Python": "tools.python",
+    "Tables": "tools.tables",
+    "Units": "tools.units",
+    "code_verifier": "tools.verifying",
     "Tool": "tools.protocols",
     "Toolbox": "tools.toolbox",
     "trace": "graphs.tracing",
@@ -116,9 +144,13 @@ __all__ = [
     "AnswerEnd",
     "Budget",
     "Calculator",
+    "ChatGGUF",
+    "ChatModelPolicy",
     "Checked",
     "Completion",
+    "Dates",
     "Decoding",
+    "DocumentIndex",
     "FakePolicy",
     "FakeValue",
     "FunctionValue",
@@ -128,10 +160,14 @@ __all__ = [
     "KeepBest",
     "KeepValid",
     "Policy",
+    "Python",
     "Reason",
+    "ReasonerChatModel",
     "ReasonerPolicy",
     "ReasonerValue",
+    "ReasoningMiddleware",
     "Request",
+    "Retrieval",
     "RlmError",
     "RolloutValue",
     "Score",
@@ -139,10 +175,13 @@ __all__ = [
     "Stats",
     "StepFormat",
     "Steps",
+    "SupportValue",
+    "Tables",
     "Thought",
     "ThoughtGraph",
     "Tool",
     "Toolbox",
+    "Units",
     "Usage",
     "ValidateAndImprove",
     "Value",
@@ -150,6 +189,8 @@ __all__ = [
     "Verifier",
     "VerifierValue",
     "__version__",
+    "as_tool",
+    "code_verifier",
     "create_armap",
     "create_beam_search",
     "create_best_first",
@@ -166,6 +207,7 @@ __all__ = [
     "create_particle_filtering",
     "create_react",
     "create_reasoner",
+    "create_reasoning_agent",
     "create_rest_mcts",
     "create_rstar",
     "create_self_consistency",

@@ -21,6 +21,13 @@ EXAMPLES = {
     "graph_of_thoughts.py": [],
     "go_on_after_a_crash.py": [],
     "own_model.py": [str(MINI)],
+    "chat_gguf.py": [],
+    "reasoner_as_a_tool.py": [],
+    "reasoner_as_a_chat_model.py": [],
+    "reasoning_middleware.py": [],
+    "reasoning_agent.py": [],
+    "rag_over_a_folder.py": [],
+    "tools_in_an_app.py": [],
 }
 
 
@@ -42,7 +49,7 @@ def run(command: list[str]) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=["node", "tree"])
+@pytest.mark.parametrize("block", blocks("python"), ids=["node", "tree", "tools"])
 def test_python_block_of_the_readme_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - our own text
     assert capsys.readouterr().out.strip()

@@ -22,7 +22,7 @@ CALCULATOR = "calculator"
 """The tool that inline calls go to."""
 
 _LABEL = re.compile(r"action(?: ?[0-9]{1,3})? ?:", re.IGNORECASE)
-_CALL = re.compile(rf"({NAME.pattern}) ?\[(.*)\]")
+_CALL = re.compile(rf"({NAME.pattern}) ?\[(.*)\]", re.DOTALL)
 _INLINE = re.compile(r"<<([^<>=]{1,300})=$")
 _MOST_SHOWN = 80
 
@@ -46,17 +46,19 @@ def read_action(text: str, names: Container[str]) -> Call | Unreadable | None:
     """The call that a step asks for, of a tool among `names`; None where it asks for none.
 
     A call ends its step: an action with something behind it is unreadable, and so are one of an unknown tool
-    and one without brackets. An inline call stands at the end of a step, and goes to the calculator, if there
-    is one.
+    and one without brackets. Where a step has several lines, an argument may, too. An inline call stands at
+    the end of a step, and goes to the calculator, if there is one.
     """
-    lines = _lines(text)
-    labelled = [line for line in lines if _LABEL.match(line)]
+    lines = text.strip().splitlines()
+    labelled = [place for place, line in enumerate(lines) if _LABEL.match(line.strip())]
     if not labelled:
-        inline = _INLINE.search(lines[-1]) if lines and CALCULATOR in names else None
+        inline = _INLINE.search(lines[-1].strip()) if lines and CALCULATOR in names else None
         return Call(CALCULATOR, inline[1].strip()) if inline else None
-    if labelled != lines[-1:]:
+    first = lines[labelled[0]]
+    goes_on = first.count("[") > first.count("]") or labelled[0] == len(lines) - 1
+    if len(labelled) > 1 or not goes_on:
         return Unreadable("an action is one line and ends its step; write nothing behind it")
-    action = _unlabelled(labelled[0])
+    action = _unlabelled("\n".join(lines[labelled[0] :]).strip())
     call = _CALL.fullmatch(action)
     if call is None:
         return Unreadable(f"{action[:_MOST_SHOWN]!r} is no action; write Action: name[argument]")

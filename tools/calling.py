@@ -61,6 +61,18 @@ async def acall_all(calls: Calls, limits: Limits) -> list[str]:
             task.cancel()  # nobody waits for it to obey
 
 
+class Threaded:
+    """A tool that may block: where it is awaited, it is called in a thread that can be given up."""
+
+    def call(self, argument: str) -> object:
+        """See `Tool`."""
+        raise NotImplementedError
+
+    async def acall(self, argument: str) -> object:
+        """See `Tool`."""
+        return await in_thread(partial(self.call, argument))
+
+
 async def in_thread(function: Callable[[], object]) -> object:
     """What a function returns that may block, called in a thread that can be given up."""
     return await asyncio.wrap_future(_started(function))
@@ -112,14 +124,27 @@ def _told(call: "Future[object] | asyncio.Task[object]", limits: Limits) -> str:
 def _text(result: object, most: int) -> str:
     """A result as text: what is neither text nor number is written as JSON, if it can be."""
     if isinstance(result, str):
-        text = result
-    elif isinstance(result, Number) or result is None:
-        text = "" if result is None else str(result)
-    else:
-        try:
-            text = json.dumps(result, ensure_ascii=False)
-        except (TypeError, ValueError, RecursionError):
-            return f"{ERROR}the tool returned {type(result).__name__}, which is no text"
+        return _kept(result, most, f"{len(result)} characters in all")
+    try:
+        if isinstance(result, Number) or result is None:
+            text = "" if result is None else str(result)
+            return _kept(text, most, f"{len(text)} characters in all")
+        return _kept(_json(result, most), most, "cut off")
+    except Exception:  # noqa: BLE001  what a tool returns may do anything when it is looked at
+        return f"{ERROR}the tool returned {type(result).__name__}, which is no text"
+
+
+def _json(result: object, most: int) -> str:
+    """The beginning of a result as JSON, a little more than so many characters of it."""
+    pieces, length = [], 0
+    for piece in json.JSONEncoder(ensure_ascii=False).iterencode(result):
+        pieces.append(piece)
+        length += len(piece)
+        if length > most:
+            break
+    return "".join(pieces)
+
+
+def _kept(text: str, most: int, cut: str) -> str:
     kept = text[:most].encode(errors="replace").decode().strip()
-    cut = f" … ({len(text)} characters in all)" if len(text) > most else ""
-    return f"{kept}{cut}" or "(nothing)"
+    return f"{kept}{f' … ({cut})' if len(text) > most else ''}" or "(nothing)"

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+from langchain_core.language_models import BaseChatModel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
@@ -12,6 +13,8 @@ from rlm_agent.graphs.machine.skeleton import compile_search
 from rlm_agent.models.prompts import prompts_of
 from rlm_agent.models.protocols import Decoding, Policy, Preference, Value
 from rlm_agent.models.resolve import load_policy, load_value
+from rlm_agent.models.retrieval import as_retrieval
+from rlm_agent.operators.rules.observations import observing, with_delimiter
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.steps import Steps, Verifier
@@ -19,8 +22,8 @@ from rlm_agent.structure.wholes import in_one
 from rlm_agent.tasks.answers import free_answer
 from rlm_agent.tasks.registry import get_task
 
-Model = str | Path | Policy
-Judge = str | Path | Value
+Model = str | Path | Policy | BaseChatModel
+Judge = str | Path | Value | BaseChatModel
 DEFAULT_BUDGET = Budget(tokens=4000)
 
 
@@ -28,16 +31,21 @@ class Common(TypedDict, total=False):
     """The keywords that all strategies share; all are optional.
 
     value: judges unfinished chains: a `Value`, `"head"` (the model's own value head), `"label"` (the model's
-        own word for it), `"rollout:4"` (the share of right ends among four), the path of a `.gguf`, or such a
-        path in the format of a process reward model (`"math_shepherd:PATH"`); without one, strategies fall
-        back as their docstrings say.
+        own word for it), `"arithmetic"` (whether what the steps compute is so), `"support"` (whether what
+        they say was read), `"rollout:4"` (the share of right ends among four), the path of a `.gguf`, or such
+        a path in the format of a process reward model (`"math_shepherd:PATH"`), or a chat model of LangChain,
+        which is asked for grades; without one, strategies fall back as their docstrings say.
     preference: compares two chains, where a strategy asks for that; by default the policy, asked in words.
     verifier: judges answers, seeing the question and the answer only; a task's name stands for its own.
     steps: how text is cut into steps and checked; a task's name stands for its own.
         A specialist model such as `mini` brings both with it.
-    tools: what a thought may call, for strategies that act (`react`, `lats`): a list of LangChain tools,
-        callables of one text and `Tool`s, see `tools.wrapping.as_tool`, or a `Toolbox` with its own limits.
-    retriever: not taken by any strategy of this version.
+    tools: what a thought may call, for strategies that act: a list of LangChain tools, callables of one text
+        and `Tool`s, see `tools.wrapping.as_tool`, or a `Toolbox` with its own limits.
+    approve: which calls of tools wait for somebody's approval: `"never"` (default), `"effects"`, those of
+        tools with effects, or `"all"`; see `graphs.shared.acting.Interrupting`.
+    retriever: what passages come from: a `Retriever`, a LangChain `BaseRetriever`, or a `Retrieval`, which
+        says when it is asked. Strategies that act ask it where a thought does, others once, with the
+        question, before the search; `graphs.shared.retrieving` has the rules.
     system_prompt: for general models; the default asks for steps and an answer in the form that `steps` has,
         by default one step a line and a boxed answer.
     budget: of one question; the default is 4,000 generated tokens.
@@ -45,6 +53,7 @@ class Common(TypedDict, total=False):
     checkpointer, store: LangGraph's.
     name: of the compiled graph and of its replies; the default is the strategy's.
     temperature, top_k, top_p, min_p: of the policy's decoding; the defaults are what the model recommends.
+    grammar: in GBNF, what each step has to be; for models in this process.
     stop_when_verified: end at the first answer that the verifier accepts (default); a chain that merely
         ends never stops a search.
     """
@@ -54,6 +63,7 @@ class Common(TypedDict, total=False):
     verifier: Verifier | str | None
     steps: Steps | str | None
     tools: Any
+    approve: str
     retriever: Any
     system_prompt: str | None
     budget: Budget | None
@@ -65,6 +75,7 @@ class Common(TypedDict, total=False):
     top_k: int
     top_p: float
     min_p: float
+    grammar: str | None
     stop_when_verified: bool
 
 
@@ -81,11 +92,12 @@ def build(
 
     See `parts_of` for `whole`.
     """
+    parts = parts_of(strategy, model, common, decoding, whole=whole)
     return compile_search(
         common.get("name") or strategy,
-        strategy,
+        f"{strategy}, retrieving {parts.retrieval.identity} before" if parts.retrieval else strategy,
         rules,
-        parts_of(strategy, model, common, decoding, whole=whole),
+        parts,
         checkpointer=common.get("checkpointer"),
         store=common.get("store"),
     )
@@ -97,15 +109,19 @@ def parts_of(
     """What a strategy is made with.
 
     With `whole`, a step is a whole solution: of the task's steps where there is a task, else as `whole` says,
-    unless the caller gives `Steps`. Raises `InputError` for keywords that no strategy takes yet.
+    unless the caller gives `Steps`. Raises `InputError` for keywords that the strategy does not take.
     """
-    for name in ("tools", "retriever"):
-        if common.get(name):
-            raise InputError(f"the strategy {strategy!r} takes no {name} in this version; leave {name} out")
+    if common.get("tools"):
+        raise InputError(f"the strategy {strategy!r} takes no tools in this version; leave tools out")
+    retrieval = as_retrieval(common.get("retriever"))
+    if retrieval is not None and retrieval.when not in (None, "once"):
+        raise InputError(f"the strategy {strategy!r} retrieves before its search alone; say when='once'")
     policy = load_policy(model)
     named = common.get("verifier") or policy.task
     verifier = get_task(named).verifier if isinstance(named, str) else named
     steps = _steps(common.get("steps") or policy.task, whole)
+    if retrieval is not None:
+        steps = observing(with_delimiter(steps))
     return Parts(
         policy=policy,
         steps=steps,
@@ -114,6 +130,7 @@ def parts_of(
         preference=common.get("preference"),
         prompts=prompts_of(policy),
         verifier=verifier,
+        retrieval=retrieval,
         decoding=_decoding(policy, common, decoding),
         system_prompt=common.get("system_prompt") or steps.instruction,
         seed=common.get("seed"),

@@ -48,15 +48,24 @@ def policy_messages(
 
 
 def reply(
-    id: str, answer: str | None, steps: Sequence[str], stopped: str, usage: Usage, name: str
+    id: str,
+    answer: str | None,
+    steps: Sequence[str],
+    sources: Sequence[str],
+    stopped: str,
+    usage: Usage,
+    name: str,
 ) -> BaseMessage:
-    """The reply to the question: the answer as content, the steps that led to it beside it."""
+    """The reply to the question: the answer as content, beside it the steps to it and its sources."""
     prompt = usage["prompt_tokens"] + usage["cached_tokens"]
     return AIMessage(
         id=id,
         name=name,
         content=answer if answer is not None else f"No answer was found (stopped: {stopped}).",
-        additional_kwargs={"reasoning_content": "\n".join(steps)} if steps else {},
+        additional_kwargs={
+            **({"reasoning_content": "\n".join(steps)} if steps else {}),
+            **({"sources": list(sources)} if sources else {}),
+        },
         usage_metadata=UsageMetadata(
             input_tokens=prompt,
             output_tokens=usage["completion_tokens"],

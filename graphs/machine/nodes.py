@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from rlm_agent.graphs.machine import conversation
@@ -13,13 +14,15 @@ from rlm_agent.graphs.machine.terms import plant, read_budget
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.protocols import Caching
 from rlm_agent.operators.prune import alike, all_closed
+from rlm_agent.operators.retrieve import before
 from rlm_agent.operators.setting import Setting
 from rlm_agent.operators.writing import prefix_of
 from rlm_agent.structure.budget import Budget, Usage, add_usage, no_usage
 from rlm_agent.structure.errors import CheckpointError
 from rlm_agent.structure.events import AnswerEvent, operator_event
 from rlm_agent.structure.ids import root_id
-from rlm_agent.structure.thoughts import ThoughtGraph, Writes, fresh_stats
+from rlm_agent.structure.index import Indices
+from rlm_agent.structure.thoughts import Thought, ThoughtGraph, Writes, fresh_stats
 
 State = dict[str, Any]
 Node = Callable[[State], Asking[State]]
@@ -27,7 +30,7 @@ _SILENT_ROUNDS = 3  # a policy that fails outright spends no tokens, so that no 
 _SPARE_SUPERSTEPS = 8  # enough to end a round and to conclude before LangGraph's recursion limit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Nodes:
     """The bodies of the nodes and the decisions on the edges, for one strategy."""
 
@@ -35,10 +38,10 @@ class Nodes:
     strategy: str
     rules: Rules
     parts: Parts
+    indices: Indices = field(default_factory=Indices, init=False, repr=False)
 
     def begin(self, state: State) -> Asking[State]:
         """Plant the root of a new question, or go on with the search of the last one."""
-        yield from ()
         asked = conversation.last_question(state["messages"])
         question = self.parts.steps.read(asked.text)
         terms, run = state.get("terms") or Terms(), state.get("run")
@@ -49,11 +52,12 @@ class Nodes:
         # A conversation that was edited or trimmed plants no root over an older one.
         turn = max(conversation.turn_of(state["messages"]), run["turn"] + 1 if run else 1)
         root = plant(question, terms.get("given", []), self.parts.steps)
+        root, usage = yield from self._opened(root_id(turn), root)
         return {
             "run": self._new_run(turn, str(asked.id), terms),
             "thoughts": {root_id(turn): root},
             "stats": {root_id(turn): fresh_stats(root)},
-            "usage": no_usage(),
+            "usage": usage,
             "answer": None,
             "terms": None,
         }
@@ -73,7 +77,7 @@ class Nodes:
         plan = [(id, count) for id, count in search.run["plan"]]
         outcome = yield from self.rules.expand(search.graph, plan, search.setting, search.allowance)
         tell(*outcome.trace)
-        silent = 0 if outcome.usage["completion_tokens"] else search.run["silent"] + 1
+        silent = 0 if _said_something(outcome.usage) else search.run["silent"] + 1
         return {
             "run": {**search.run, "fresh": outcome.outputs, "silent": silent},
             "thoughts": outcome.writes.thoughts,
@@ -126,7 +130,8 @@ class Nodes:
         self._release(search, graph, graph.children(graph.root), ended=True)
         event = AnswerEvent(event="answer", answer=answer, verified=verified, stopped=stopped, usage=usage)
         tell(*told.outcome.trace, *(thought_event(grown, id) for id in writes.thoughts), *told.spans, event)
-        message = conversation.reply(run["reply"], answer, told.lines, stopped, usage, self.name)
+        sources = [] if best is None else grown.sources(best)
+        message = conversation.reply(run["reply"], answer, told.lines, sources, stopped, usage, self.name)
         run = Run({**run, "stopped": stopped, "best": best, "verified": verified})
         return {
             "messages": [message],
@@ -145,12 +150,21 @@ class Nodes:
         """Whether select found anything to do."""
         return bool(state["run"]["plan"])
 
+    def _opened(self, id: str, root: Thought) -> Asking[tuple[Thought, Usage]]:
+        """The root with what is retrieved for the question, and what that took."""
+        if self.parts.retrieval is None:
+            return root, no_usage()
+        graph, started = ThoughtGraph(id, {id: root}, {id: fresh_stats(root)}), time.monotonic()
+        outcome = yield from before(graph, self.parts.steps, self.parts.retrieval)
+        tell(*outcome.trace)
+        return outcome.writes.thoughts[id], _spent(no_usage(), outcome.usage, started)
+
     def _release(
         self, search: Search, graph: ThoughtGraph, ids: Sequence[str], *, ended: bool = False
     ) -> None:
         """Tell a policy that caches which of these thoughts nobody will go on from; all, if it has ended."""
-        policy, setting = self.parts.policy, search.setting
-        if not isinstance(policy, Caching):
+        policy, setting = self._cache, search.setting
+        if policy is None:
             return
         dead = [id for id in ids if ended or all_closed(graph, alike(graph, id))]
         parents = [graph.thoughts[id]["parent"] or graph.root for id in dead]
@@ -174,7 +188,8 @@ class Nodes:
     def _search(self, state: State) -> Search:
         parts, run = self.parts, state["run"]
         self._check_identity(run)
-        graph = ThoughtGraph(run["root"], state["thoughts"], state["stats"])
+        root, thoughts = run["root"], state["thoughts"]
+        graph = ThoughtGraph(root, thoughts, state["stats"], self.indices.of(thoughts[root]))
         messages = conversation.policy_messages(
             state["messages"], graph.question, parts.policy, parts.system_prompt
         )
@@ -222,7 +237,11 @@ class Nodes:
             budget=terms.get("budget"),
         )
 
-    @property
+    @cached_property
+    def _cache(self) -> Caching | None:
+        return self.parts.policy if isinstance(self.parts.policy, Caching) else None
+
+    @cached_property
     def identity(self) -> str:
         """What decides the search beside the question and the parameters; stored with a run."""
         parts = (self.parts.policy, self.parts.value, self.parts.preference, self.parts.steps)
@@ -242,3 +261,8 @@ class Nodes:
 
 def _spent(before: Usage, usage: Usage, started: float) -> Usage:
     return add_usage(before, Usage({**usage, "seconds": time.monotonic() - started}))
+
+
+def _said_something(usage: Usage) -> bool:
+    """Whether the policy wrote anything, or others made thoughts without asking it."""
+    return usage["completion_tokens"] > 0 or (usage["nodes"] > 0 and not usage["model_calls"])

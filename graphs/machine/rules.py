@@ -10,6 +10,7 @@ from rlm_agent.graphs.machine.state import Run
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.prompts import Prompts
 from rlm_agent.models.protocols import Decoding, Policy, Preference, Value
+from rlm_agent.models.retrieval import Retrieval
 from rlm_agent.operators.evaluate import evaluate
 from rlm_agent.operators.generate import generate
 from rlm_agent.operators.setting import Outcome, Setting, nothing
@@ -75,7 +76,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The models, the rules of the task and the limits that every strategy is made with."""
+    """The models, the rules of the task and the limits that every strategy is made with.
+
+    `retrieval` is what is asked once, before the search.
+    """
 
     policy: Policy
     steps: Steps
@@ -83,6 +87,7 @@ class Parts:
     value: Value | None = None
     verifier: Verifier | None = None
     preference: Preference | None = None
+    retrieval: Retrieval | None = None
     prompts: Prompts = field(default_factory=Prompts)
     decoding: Decoding = field(default_factory=Decoding)
     system_prompt: str | None = None

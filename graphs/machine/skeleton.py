@@ -4,11 +4,14 @@ A strategy is a choice of rules (`Rules`) over this skeleton; its nodes bear the
 are bodies of code that ask models (`models/drive.py`), so that the same graph serves `invoke` and `ainvoke`.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command
 
 from rlm_agent.graphs.machine.nodes import Node, Nodes, State
 from rlm_agent.graphs.machine.rules import Parts, Reasoner, Rules
@@ -33,15 +36,16 @@ def compile_search(name: str, strategy: str, rules: Rules, parts: Parts, **optio
         search_state(parts.budget), input_schema=ReasonerInput, output_schema=ReasonerOutput
     )
     builder.search = nodes
+    select, expand, *others = loop
+    again = Fork(nodes.goes_on, select, "conclude")
+    forks = {"begin": again, select: Fork(nodes.has_plan, expand, "conclude"), others[-1]: again}
     for operator, body in {"begin": nodes.begin, **loop, "conclude": nodes.conclude}.items():
-        builder.add_node(operator, BothWays(operator, body))
-    operators = list(loop)
+        fork = forks.get(operator)
+        ends = None if fork is None else {fork.then: "True", fork.otherwise: "False"}
+        builder.add_node(operator, BothWays(operator, body, fork), destinations=ends)
     builder.add_edge(START, "begin")
-    for operator, following in pairwise(operators[1:]):
+    for operator, following in pairwise((expand, *others)):
         builder.add_edge(operator, following)
-    builder.add_conditional_edges("begin", nodes.goes_on, {True: "select", False: "conclude"})
-    builder.add_conditional_edges("select", nodes.has_plan, {True: rules.expand_as, False: "conclude"})
-    builder.add_conditional_edges(operators[-1], nodes.goes_on, {True: "select", False: "conclude"})
     builder.add_edge("conclude", END)
     return builder.compile(name=name, **options)
 
@@ -59,19 +63,41 @@ def nodes_of(reasoner: Reasoner) -> Nodes:
     return reasoner.builder.search
 
 
-class BothWays(Runnable[Any, State]):
-    """One body of code as a node for plain and for async runs.
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Which of two nodes follows, by what the state is after a node has written."""
+
+    decide: Callable[[State], bool]
+    then: str
+    otherwise: str
+
+
+class BothWays(Runnable[Any, State | Command[str]]):
+    """One body of code as a node for plain and for async runs, with the fork behind it, if there is one.
 
     LangGraph traces a node by itself; a `RunnableLambda` would trace it again, and look at the signature of
-    the body in each round, which takes longer than most bodies.
+    the body in each round, which takes longer than most bodies. A conditional edge would copy the tree to
+    see what the node has just written.
     """
 
-    def __init__(self, name: str, body: Node) -> None:
+    def __init__(self, name: str, body: Node, fork: Fork | None = None) -> None:
         self.name = name
         self._body = body
+        self._fork = fork
 
-    def invoke(self, input: State, config: RunnableConfig | None = None, **kwargs: Any) -> State:
-        return drive(self._body(input))
+    def invoke(
+        self, input: State, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> State | Command[str]:
+        return self._onward(input, drive(self._body(input)))
 
-    async def ainvoke(self, input: State, config: RunnableConfig | None = None, **kwargs: Any) -> State:
-        return await adrive(self._body(input))
+    async def ainvoke(
+        self, input: State, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> State | Command[str]:
+        return self._onward(input, await adrive(self._body(input)))
+
+    def _onward(self, state: State, update: State) -> State | Command[str]:
+        fork = self._fork
+        if fork is None:
+            return update
+        goes = fork.then if fork.decide({**state, **update}) else fork.otherwise
+        return Command(update=update, goto=goes)

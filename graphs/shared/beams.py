@@ -6,6 +6,7 @@ from rlm_agent.graphs.machine.common import Common
 from rlm_agent.graphs.machine.rules import Search
 from rlm_agent.operators.select import Score, best, likelihood, own_value
 from rlm_agent.operators.writing import Plan
+from rlm_agent.structure.index import ENDS
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 
@@ -23,6 +24,13 @@ def reached(search: Search) -> list[str]:
     return [id for id in ids if not stats[id]["closed"]]
 
 
+def onward(search: Search) -> Plan:
+    """One step on from the end of each unfinished chain, the first one from the question."""
+    root = search.graph.root
+    ends = leaves(search) if search.graph.stats[root]["children"] else [root]
+    return [(id, 1) for id in ends]
+
+
 def begin(search: Search, count: int) -> Plan:
     """Sample `count` first steps: at the start, and anew where all chains have ended without a result.
 
@@ -30,7 +38,7 @@ def begin(search: Search, count: int) -> Plan:
     """
     graph = search.graph
     begun = graph.stats[graph.root]["children"] > 0
-    done = begun and (search.setting.verifier is None or search.run["verified"]) and graph.finals()
+    done = begun and (search.setting.verifier is None or search.run["verified"]) and graph.find(ENDS)
     return [] if done else [(graph.root, count)]
 
 

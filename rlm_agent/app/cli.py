@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from rlm_agent.app import bench, train
+from rlm_agent.app import bench, index, train
 from rlm_agent.app.stopping import stoppable
 from rlm_agent.structure.errors import InputError, RlmError
 from rlm_agent.structure.events import Event
@@ -25,9 +25,14 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.add_typer(bench.app, name="bench")
+app.add_typer(index.app, name="index")
 
-TaskOption = Annotated[str, typer.Option(help="game24, countdown, five24 or five.")]
-ModelOption = Annotated[str, typer.Option(help="mini, or the path of a .gguf file.")]
+TaskOption = Annotated[str, typer.Option(help="game24, countdown, five24, five, words or catalogue.")]
+ModelOption = Annotated[str, typer.Option(help="mini, mini-tools, or the path of a .gguf file.")]
+ToolsOption = Annotated[bool, typer.Option("--tools/--no-tools", help="The tools that the task brings.")]
+RetrieverOption = Annotated[
+    bool, typer.Option("--retriever/--no-retriever", help="The retriever that the task brings.")
+]
 ValueOption = Annotated[
     str | None, typer.Option(help="What values thoughts: head or label of the model, or a .gguf file.")
 ]
@@ -44,6 +49,8 @@ def solve(
     strategy: Annotated[str, typer.Option(help="See `rlm-agent strategies`; name:key=value,…")] = "mcts",
     model: ModelOption = "mini",
     value: ValueOption = None,
+    tools: ToolsOption = True,
+    retriever: RetrieverOption = True,
     budget_tokens: Annotated[int, typer.Option(help="Most generated tokens.")] = 4000,
     seed: Annotated[int | None, typer.Option(help="Decides every draw; drawn at random if missing.")] = None,
     as_json: JsonOption = False,
@@ -52,7 +59,7 @@ def solve(
         Path | None, typer.Option(help="Write every event of the search to this file, a line of JSON each.")
     ] = None,
 ) -> None:
-    """Solve one problem and show the tree growing; exit code 1 where no verified answer was found."""
+    """Solve one problem and show the tree growing; exit code 1 where no answer was found, or a wrong one."""
     from rlm_agent.app.solving import solve_problem
     from rlm_agent.evaluation.files import require_place, write_rows, write_whole
     from rlm_agent.evaluation.traces import trace_rows
@@ -69,6 +76,8 @@ def solve(
             budget_tokens,
             seed,
             value=value,
+            tools=tools,
+            retriever=retriever,
             show=not as_json,
             keep=save is not None,
             watch=events.append,
@@ -91,7 +100,8 @@ def solve(
         write_rows(trace, trace_rows(result.question, events))
     if as_json:
         print(json.dumps(report))
-    raise typer.Exit(0 if result.verified else 1)
+    answered = result.answer is not None and result.verified is not False
+    raise typer.Exit(0 if answered else 1)
 
 
 @app.command("eval")
@@ -104,6 +114,8 @@ def evaluate(
     n: Annotated[int, typer.Option(min=1, help="How many problems; fewer where a split has fewer.")] = 100,
     seed: Annotated[int, typer.Option(help="Draws the problems, and decides every search.")] = 0,
     value: ValueOption = None,
+    tools: ToolsOption = True,
+    retriever: RetrieverOption = True,
     budget_tokens: Annotated[
         list[int] | None,
         typer.Option(help="Most generated tokens for one problem (4000); may be given several times."),
@@ -142,7 +154,7 @@ def evaluate(
     )
     with stoppable(hint):
         report = evaluate_strategies(
-            Setup(task, model, value, seed),
+            Setup(task, model, value, seed, tools, retriever),
             strategy or ["mcts"],
             budget_tokens or [4000],
             baseline=baseline,

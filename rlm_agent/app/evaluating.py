@@ -28,9 +28,10 @@ from rlm_agent.evaluation.runs import Cell, Setup
 from rlm_agent.evaluation.strategies import parse_strategy
 from rlm_agent.models.protocols import Policy
 from rlm_agent.models.resolve import load_policy, load_value
-from rlm_agent.structure.errors import RlmError, UnknownNameError
+from rlm_agent.structure.errors import InputError, RlmError, UnknownNameError
 from rlm_agent.tasks.countdown.puzzle import Split
-from rlm_agent.tasks.registry import Task, get_task, read_problems
+from rlm_agent.tasks.registry import get_task, read_problems
+from rlm_agent.tasks.task import Problem, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +104,21 @@ def evaluate_strategies(
     return report
 
 
-def _problems(task: Task, n: int, seed: int, split: str, source: str | None) -> list[str]:
+def _problems(task: Task, n: int, seed: int, split: str, source: str | None) -> list[Problem]:
     if source is None:
         if split not in ("test", "validation"):
             raise UnknownNameError(f"{split!r} cannot be evaluated on; choose test, or validation for tuning")
-        return task.problems(_split(split), n, seed)
-    return [task.steps.read(question) for question in read_problems(source)]
+        return task.sample(_split(split), n, seed)
+    if task.verifier is None:
+        raise InputError(f"nothing could grade problems of one's own in {task.name}; leave --problems out")
+    return [Problem(task.steps.read(question)) for question in read_problems(source)]
 
 
 def _split(name: str) -> Split:
     return next(split for split in get_args(Split) if split == name)
 
 
-def _settings(setup: Setup, cells: Sequence[Cell], problems: list[str]) -> dict[str, Any]:
+def _settings(setup: Setup, cells: Sequence[Cell], problems: list[Problem]) -> dict[str, Any]:
     """What runs in one folder share: rows can then be paired, and logs be gone on with."""
     policy = load_policy(setup.model)
     own = (parse_strategy(cell.strategy).parameters.get("value") for cell in cells)
@@ -130,8 +133,14 @@ def _settings(setup: Setup, cells: Sequence[Cell], problems: list[str]) -> dict[
         "seed": setup.seed,
         "value": setup.value,
         "values": {"head": _head_identity(policy), **values},
-        "problems": problems,
+        **_without(setup),
+        "problems": [problem.text for problem in problems],
     }
+
+
+def _without(setup: Setup) -> dict[str, bool]:
+    """What the task brings and the searches are not given; nothing where they are given all."""
+    return {name: False for name in ("tools", "retriever") if not getattr(setup, name)}
 
 
 def _head_identity(policy: Policy) -> str | None:
@@ -161,7 +170,7 @@ def _run(grid: Grid, jobs: int, show: bool) -> None:
             if cell not in bars:
                 bars[cell] = progress.add_task(cell.name, total=count, solved="")
             found = grid.results(cell)
-            solved = f"{sum(result.verified for result in found) / len(found):.1%}"
+            solved = f"{sum(bool(result.verified) for result in found) / len(found):.1%}"
             missing = len(grid.left(cell))
             progress.update(bars[cell], completed=count - missing, solved=solved, visible=missing > 0)
             progress.advance(whole)

@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from rlm_agent.evaluation.runs import Result, solve
-from rlm_agent.evaluation.strategies import make_reasoner, parse_strategy
+from rlm_agent.evaluation.strategies import make_reasoner, means_of, parse_strategy
 from rlm_agent.graphs.reasoner import memory_saver
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import RlmError
 from rlm_agent.structure.events import Event, ThoughtEvent
 from rlm_agent.tasks.registry import get_task
+from rlm_agent.tasks.task import Problem
 
 _STYLES = {"step": "", "final": "bold", "failed": "dim"}
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "solve"}}
@@ -32,18 +33,23 @@ def solve_problem(
     seed: int | None,
     *,
     value: str | None,
+    tools: bool = True,
+    retriever: bool = True,
     show: bool,
     keep: bool,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> tuple[Result, dict[str, Any]]:
     """Solve and, with `show`, draw; with `keep`, the tree comes back beside the result.
 
+    `tools` and `retriever` say whether the search is given those that the task brings.
     `watch` sees every event of the search as it happens.
     """
     task = get_task(task_name)
     question = task.steps.read(problem)
     chosen = parse_strategy(strategy)
-    options = {"checkpointer": memory_saver()} if keep else {}
+    options = means_of(task, tools=tools, retriever=retriever)
+    if keep:
+        options["checkpointer"] = memory_saver()
     budget = Budget(tokens=budget_tokens)
     reasoner = make_reasoner(chosen, task, model, budget, seed, value, **options)
     drawing = TreeDrawing(question)
@@ -54,7 +60,7 @@ def solve_problem(
         watch(event)
 
     with _shown(drawing.tree, console) if show else nullcontext():
-        result = solve(reasoner, task, question, config=_THREAD if keep else None, watch=see)
+        result = solve(reasoner, task, Problem(question), config=_THREAD if keep else None, watch=see)
     if show:
         _say(console, result)
     return result, _kept(reasoner.get_state(_THREAD).values) if keep else {}
@@ -96,6 +102,8 @@ class TreeDrawing:
 def _say(console: Console, result: Result) -> None:
     if result.verified:
         console.print(f"[bold green]{escape(str(result.answer))}[/bold green]  (verified)")
+    elif result.answer is not None and result.verified is None:
+        console.print(f"[bold]{escape(result.answer)}[/bold]  (nothing can verify it)")
     elif result.answer is not None:
         console.print(f"{escape(result.answer)}  (not right; stopped: {result.stopped})")
     else:

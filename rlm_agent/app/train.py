@@ -21,12 +21,16 @@ app = typer.Typer(help="Train small policies and value heads.", no_args_is_help=
 _FRESH = 140
 """Problems of each validation split; that of Game of 24 has no more."""
 
+_VERIFIED = [name for name, task in TASKS.items() if task.verifier is not None]
+"""The tasks whose answers can be verified, as labels have to be."""
+
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 @app.command()
 def sft(
     out: Annotated[Path, typer.Option(help="Folder of the run; run again to go on after a stop.")],
+    recipe: Annotated[str, typer.Option(help="mini, tools, or no-calls to compare tools with.")] = "mini",
     exclude: Annotated[
         str | None, typer.Option(help="FILE[:FIRST-LAST] of puzzles to keep out beside the held-out splits.")
     ] = None,
@@ -40,20 +44,20 @@ def sft(
         bool, typer.Option("--compile", help="Let torch compile the model; needs a C++ compiler.")
     ] = False,
 ) -> None:
-    """Train a policy on worked puzzles in all its skills and export it to OUT/mini.gguf.
+    """Train a policy by a recipe and export it to OUT, by default on worked puzzles to OUT/mini.gguf.
 
-    Beside it lies a value head, the net that was trained with it: whether the target is still in reach.
+    Beside it lies a value head, the net that was trained with it: whether the answer is still in reach.
     """
     _require("torch", "tokenizers", "gguf")
     from rlm_agent.models.gguf.policy import GGUFPolicy
     from rlm_agent.models.gguf.values.values import head_file
     from rlm_agent.training.export import export_gguf
     from rlm_agent.training.heads import weights_of, write_head_file
-    from rlm_agent.training.recipe import train_policy
+    from rlm_agent.training.recipe import get_recipe, train_policy
     from rlm_agent.training.sft import Progress as Step
     from rlm_agent.training.sft import SFTConfig, has_bf16
 
-    excluded = _excluded(exclude)
+    excluded, chosen = _excluded(exclude), get_recipe(recipe)
     with Progress(*_COLUMNS) as progress:
         bar = progress.add_task("sft", total=steps)
 
@@ -65,10 +69,10 @@ def sft(
         config = SFTConfig(steps=steps, tokens=tokens, bf16=has_bf16(), seed=seed)
         with stoppable("run the same command again to go on"):
             model, tokenizer = train_policy(
-                out, config, excluded=excluded, base=base, compiled=compiled, report=report
+                out, config, chosen, excluded=excluded, base=base, compiled=compiled, report=report
             )
-    path = out / "mini.gguf"
-    export_gguf(model.decoder, tokenizer, path)
+    path = out / f"{chosen.file}.gguf"
+    export_gguf(model.decoder, tokenizer, path, identity=chosen.identity)
     head = weights_of([model.value.state_dict()])
     write_head_file(head_file(path), head, GGUFPolicy(path).file.identity)
     print(path)
@@ -113,7 +117,7 @@ def value(
         raise InputError(f"{model} does not run in this process; name a .gguf file")
     other = _head(beside)
     path = out / head_file(Path(policy.file.path.name))
-    learned = Labelling(tuple(task or TASKS), problems, samples, seed)
+    learned = Labelling(tuple(task or _VERIFIED), problems, samples, seed)
     with Progress(*_COLUMNS) as progress, stoppable("run the same command again to go on"):
 
         def labels(labelling: Labelling) -> Labels:

@@ -66,7 +66,7 @@ def choose_baseline(strategies: Sequence[str], name: str | None) -> str:
 
 def _row(cell: Cell, results: Sequence[Result], baseline: Sequence[Result] | None) -> Row:
     count = len(results)
-    solved = sum(result.verified for result in results)
+    solved = sum(bool(result.verified) for result in results)
     return Row(
         strategy=cell.strategy,
         budget_tokens=cell.budget_tokens,
@@ -79,7 +79,7 @@ def _row(cell: Cell, results: Sequence[Result], baseline: Sequence[Result] | Non
 
 
 def _difference(results: Sequence[Result], baseline: Sequence[Result]) -> Difference:
-    pairs = [(one.verified, other.verified) for one, other in zip(results, baseline, strict=True)]
+    pairs = [(bool(one.verified), bool(other.verified)) for one, other in zip(results, baseline, strict=True)]
     both, first, second, neither = (
         pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))
     )

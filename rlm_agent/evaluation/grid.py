@@ -11,6 +11,7 @@ from rlm_agent.evaluation.traces import TraceLog
 from rlm_agent.evaluation.workers import run_searches
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import InputError
+from rlm_agent.tasks.task import Problem
 
 
 class Grid:
@@ -24,7 +25,7 @@ class Grid:
         self,
         setup: Setup,
         cells: Sequence[Cell],
-        problems: Sequence[str],
+        problems: Sequence[Problem],
         settings: Mapping[str, Any],
         out: Path | None = None,
         traces: Path | None = None,
@@ -32,7 +33,8 @@ class Grid:
         """`settings` are what all runs in one folder share; see `open_folder`, also for what is raised."""
         for folder in filter(None, (out, traces)):
             open_folder(folder, settings)
-        self.cells, self.problems = cells, problems
+        self.cells, self.problems = cells, [problem.text for problem in problems]
+        self._given = {problem.text: problem for problem in problems}
         self._setup = setup
         self._logs = {cell: ResultLog(out and out / _file(cell, ".jsonl")) for cell in cells}
         kept = cells if traces is not None else ()
@@ -49,7 +51,7 @@ class Grid:
 
     def run(self, processes: int = 1) -> Iterator[Cell]:
         """Do what is left, cell by cell; yields the cell of each search that has ended and is kept."""
-        jobs = [(cell, question) for cell in self.cells for question in self.left(cell)]
+        jobs = [(cell, self._given[text]) for cell in self.cells for text in self.left(cell)]
         for done in run_searches(self._setup, jobs, processes, traced=bool(self._traces)):
             if done.cell in self._traces:
                 self._traces[done.cell].add(done.result.question, done.events)

@@ -7,7 +7,7 @@ from pathlib import Path
 from langchain_core.runnables import RunnableConfig
 
 from rlm_agent.evaluation.files import append_rows, read_rows, write_rows
-from rlm_agent.evaluation.strategies import make_reasoner, parse_strategy
+from rlm_agent.evaluation.strategies import make_reasoner, means_of, parse_strategy
 from rlm_agent.graphs.machine.common import Model
 from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.graphs.tracing import trace
@@ -15,16 +15,21 @@ from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import CheckpointError
 from rlm_agent.structure.events import Event
-from rlm_agent.tasks.registry import Task, get_task
+from rlm_agent.tasks.registry import get_task
+from rlm_agent.tasks.task import Problem, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one search ended; `verified` is what the task's verifier says of the answer."""
+    """How one search ended.
+
+    `verified` says whether the answer is right, by the task's verifier or by the gold answer, which the
+    search has not seen; None where neither is known.
+    """
 
     question: str
     answer: str | None
-    verified: bool
+    verified: bool | None
     stopped: str
     nodes: int
     prompt_tokens: int
@@ -48,12 +53,17 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all searches of a comparison have in common: task, model, value and seed."""
+    """What all searches of a comparison have in common: task, model, value and seed.
+
+    `tools` and `retriever` say whether the searches are given those that the task brings.
+    """
 
     task: str
     model: Model
     value: str | None
     seed: int | None
+    tools: bool = True
+    retriever: bool = True
 
     def check(self) -> None:
         """Raise what is wrong with the task, the model or the value, whatever the strategy."""
@@ -63,28 +73,30 @@ class Setup:
     def reasoner(self, cell: Cell) -> Reasoner:
         """The reasoner of a cell; raises what `make_reasoner` raises."""
         strategy, budget = parse_strategy(cell.strategy), Budget(tokens=cell.budget_tokens)
-        return make_reasoner(strategy, get_task(self.task), self.model, budget, self.seed, self.value)
+        task = get_task(self.task)
+        means = means_of(task, tools=self.tools, retriever=self.retriever)
+        return make_reasoner(strategy, task, self.model, budget, self.seed, self.value, **means)
 
 
 def solve(
     reasoner: Reasoner,
     task: Task,
-    question: str,
+    problem: Problem,
     *,
     config: RunnableConfig | None = None,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Result:
     """Run a reasoner on one problem; `watch` sees every event of the search as it happens."""
     last: Event | None = None
-    for last in trace(reasoner, question, config=config):
+    for last in trace(reasoner, problem.text, config=config):
         watch(last)
     assert last is not None
     assert last["event"] == "answer"
     answer, usage = last["answer"], last["usage"]
     return Result(
-        question=question,
+        question=problem.text,
         answer=answer,
-        verified=answer is not None and task.verifier(question, answer).correct,
+        verified=task.grade(problem, answer),
         stopped=last["stopped"],
         nodes=usage["nodes"],
         prompt_tokens=usage["prompt_tokens"] + usage["cached_tokens"],

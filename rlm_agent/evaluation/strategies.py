@@ -11,7 +11,7 @@ from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.graphs.reasoner import STRATEGIES, create_reasoner, get_strategy, parameters_of
 from rlm_agent.structure.budget import Budget
 from rlm_agent.structure.errors import InputError
-from rlm_agent.tasks.registry import Task
+from rlm_agent.tasks.task import Task
 
 ALL = "all"
 """Stands for every strategy there is."""
@@ -92,6 +92,16 @@ def make_reasoner(
         seed=seed,
         **{"value": value, **options, **strategy.parameters},
     )
+
+
+def means_of(task: Task, *, tools: bool = True, retriever: bool = True) -> dict[str, Any]:
+    """A task's tools and retriever as options of `make_reasoner`, where they are wanted."""
+    means: dict[str, Any] = {}
+    if tools and task.tools:
+        means["tools"] = list(task.tools)
+    if retriever and task.retriever is not None:
+        means["retriever"] = task.retriever()
+    return means
 
 
 def _check_kinds(strategy: Strategy) -> None:

@@ -16,9 +16,10 @@ from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.structure.errors import ModelError, RlmError
 from rlm_agent.structure.events import Event
 from rlm_agent.tasks.registry import get_task
+from rlm_agent.tasks.task import Problem
 
-Job = tuple[Cell, str]
-"""A cell and a question: one search."""
+Job = tuple[Cell, Problem]
+"""A cell and a problem: one search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,12 @@ class Bench:
 
     def run(self, job: Job) -> Done:
         """One search from its beginning to its end."""
-        cell, question = job
+        cell, problem = job
         if cell not in self._reasoners:
             self._reasoners[cell] = self._setup.reasoner(cell)
         events: list[Event] = []
         watch = events.append if self._traced else lambda event: None
-        return Done(cell, solve(self._reasoners[cell], self._task, question, watch=watch), events)
+        return Done(cell, solve(self._reasoners[cell], self._task, problem, watch=watch), events)
 
 
 def run_searches(

@@ -1,7 +1,7 @@
 """Backpropagate: carry what was learned at a leaf up to the root (blueprint §1, update operators)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
@@ -54,15 +54,17 @@ def visited(graph: ThoughtGraph, leaves: Sequence[str]) -> Writes:
     )
 
 
-def passed_up(graph: ThoughtGraph, values: Mapping[str, float], *, gamma: float) -> dict[str, float]:
+def passed_up(graph: ThoughtGraph, values: dict[str, float], *, gamma: float) -> dict[str, float]:
     """Values in which each thought has a share of its children's, bottom up; of those only that have one.
+
+    `values` come in the order in which the thoughts were born.
 
     Q ← (1 − γ) · Q + γ · Q_child for each child in the order of its birth (LLaMA-Berry, arXiv 2410.02884).
     """
     found = dict(values)
-    for id in reversed(list(graph.walk())):
+    for id in reversed(values):
         for child in graph.children(id):
-            if id in found and child in found:
+            if child in found:
                 found[id] = (1 - gamma) * found[id] + gamma * found[child]
     return found
 

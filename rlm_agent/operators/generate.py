@@ -36,8 +36,16 @@ def generate(
     return outcome.logged("generate", [id for id, _ in plan])
 
 
+Expand = Callable[[ThoughtGraph, Plan, Setting, Allowance], Asking[Outcome]]
+"""How planned children come to be: `generate`, or what asks others beside the policy."""
+
+
 def rollout(
-    graph: ThoughtGraph, starts: Sequence[str], setting: Setting, allowance: Allowance
+    graph: ThoughtGraph,
+    starts: Sequence[str],
+    setting: Setting,
+    allowance: Allowance,
+    expand: Expand = generate,
 ) -> Asking[Outcome]:
     """Continue each of `starts` by single children until all chains have ended or the allowance has.
 
@@ -53,18 +61,17 @@ def rollout(
         grown = graph.updated(outcome.writes)
         frontier = dict.fromkeys(twin(grown, id) for id in fresh)
         plan = [(id, 1) for id in frontier if not grown.stats[id]["closed"]]
-        step = yield from generate(grown, plan, setting, allowance.less(outcome.usage))
+        step = yield from expand(grown, plan, setting, allowance.less(outcome.usage))
         outcome = outcome.followed_by(step)
         fresh = step.outputs
     return outcome
 
 
 def generate_to_end(
-    graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance
+    graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance, expand: Expand = generate
 ) -> Asking[Outcome]:
     """`generate`, then a `rollout` from each new thought."""
-    first = yield from generate(graph, plan, setting, allowance)
-    rest = yield from rollout(
-        graph.updated(first.writes), first.outputs, setting, allowance.less(first.usage)
-    )
+    first = yield from expand(graph, plan, setting, allowance)
+    left = allowance.less(first.usage)
+    rest = yield from rollout(graph.updated(first.writes), first.outputs, setting, left, expand)
     return first.followed_by(rest)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rlm_agent.operators.select import Score, top
-from rlm_agent.structure.thoughts import Stats, Thought, ThoughtGraph, Writes
+from rlm_agent.structure.index import alike_to, in_state, meaning, state_of
+from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
 
 def close(graph: ThoughtGraph, ids: Sequence[str]) -> Writes:
@@ -15,7 +16,7 @@ def close(graph: ThoughtGraph, ids: Sequence[str]) -> Writes:
     return Writes({}, {id: Stats({**graph.stats[id], "closed": True}) for id in ids})
 
 
-def alike(graph: ThoughtGraph, id: str) -> list[str]:
+def alike(graph: ThoughtGraph, id: str) -> Sequence[str]:
     """A thought and its siblings that say the same, in the order of their birth.
 
     Siblings say the same when their states are equal, or, without states, their texts.
@@ -23,9 +24,7 @@ def alike(graph: ThoughtGraph, id: str) -> list[str]:
     thought = graph.thoughts[id]
     if thought["parent"] is None or thought["kind"] == "failed":
         return [id]
-    mine = (thought["kind"], _meaning(thought))
-    siblings = ((sibling, graph.thoughts[sibling]) for sibling in graph.children(thought["parent"]))
-    return [sibling for sibling, other in siblings if (other["kind"], _meaning(other)) == mine]
+    return graph.find(alike_to(thought))
 
 
 def twin(graph: ThoughtGraph, id: str) -> str:
@@ -35,19 +34,8 @@ def twin(graph: ThoughtGraph, id: str) -> str:
 
 def duplicates(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that have an elder sibling which says the same."""
-    parents = dict.fromkeys(graph.thoughts[id]["parent"] for id in ids)
-    first = {id for parent in parents if parent is not None for id in distinct_children(graph, parent)}
-    return [id for id in ids if id not in first and graph.thoughts[id]["kind"] not in ("root", "failed")]
-
-
-def distinct_children(graph: ThoughtGraph, id: str) -> list[str]:
-    """The children of a thought that say what no elder one says; failed ones say nothing."""
-    first: dict[tuple[str, str], str] = {}
-    for child in graph.children(id):
-        thought = graph.thoughts[child]
-        if thought["kind"] != "failed":
-            first.setdefault((thought["kind"], _meaning(thought)), child)
-    return list(first.values())
+    able = [id for id in ids if graph.thoughts[id]["kind"] not in ("root", "failed")]
+    return [id for id in able if twin(graph, id) != id]
 
 
 def known_states(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
@@ -59,28 +47,19 @@ def known_states(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:
 
 
 def elders(graph: ThoughtGraph, ids: Sequence[str]) -> dict[str, str]:
-    """The most visited thought in the state of each of `known_states`, which may be that thought itself."""
-    fresh = set(ids)
-    first: dict[str, str] = {}
-    for id in (id for id in graph.walk() if id not in fresh):
-        _meet(graph, first, id)
-    return {id: elder for id in ids if (elder := _meet(graph, first, id)) is not None}
+    """The most visited thought in the state of each of `known_states`, which may be that thought itself.
 
-
-def state_of(thought: Thought) -> str | None:
-    """The state by which others may know a thought; None without one, and of a failed thought."""
-    return None if thought["kind"] == "failed" else thought.get("state")
-
-
-def _meet(graph: ThoughtGraph, first: dict[str, str], id: str) -> str | None:
-    """Put a thought down under its state; who is visited most there, or None where nobody was before."""
-    state = state_of(graph.thoughts[id])
-    if state is None:
-        return None
-    elder = first.get(state)
-    if elder is None or graph.stats[id]["visits"] > graph.stats[elder]["visits"]:
-        first[state] = id
-    return None if elder is None else first[state]
+    Of several, the first-born.
+    """
+    later, found = set(ids), dict[str, str]()
+    for id in ids:
+        state = state_of(graph.thoughts[id])
+        same = [] if state is None else graph.find(in_state(state))
+        met = [one for one in same if one == id or one not in later]
+        later.discard(id)
+        if len(met) > 1:
+            found[id] = max(met, key=lambda one: graph.stats[one]["visits"])
+    return found
 
 
 def beyond_top(graph: ThoughtGraph, ids: Sequence[str], score: Score, count: int) -> list[str]:
@@ -98,7 +77,7 @@ def all_closed(graph: ThoughtGraph, ids: Sequence[str]) -> bool:
 def repeats(graph: ThoughtGraph, id: str) -> int:
     """How many children of a thought brought nothing new: failed, or said what an elder sibling said."""
     kept = [child for child in graph.children(id) if graph.thoughts[child]["kind"] != "failed"]
-    return graph.stats[id]["children"] - len({_meaning(graph.thoughts[child]) for child in kept})
+    return graph.stats[id]["children"] - len({meaning(graph.thoughts[child]) for child in kept})
 
 
 def novelty(graph: ThoughtGraph, id: str) -> float:
@@ -108,7 +87,7 @@ def novelty(graph: ThoughtGraph, id: str) -> float:
     unseen (Biometrika 40, 1953), smoothed. A failed child says nothing.
     """
     kept = [child for child in graph.children(id) if graph.thoughts[child]["kind"] != "failed"]
-    said = Counter(_meaning(graph.thoughts[child]) for child in kept)
+    said = Counter(meaning(graph.thoughts[child]) for child in kept)
     singles = sum(count == 1 for count in said.values())
     return (singles + 1) / (graph.stats[id]["children"] + 1)
 
@@ -125,7 +104,3 @@ def exhausted(
                 break
             writes = writes.followed_by(close(grown, [id]))
     return writes
-
-
-def _meaning(thought: Thought) -> str:
-    return thought.get("state", thought["text"].strip())

@@ -40,12 +40,12 @@ def critique(
     return Outcome(Writes({}, stats), list(stats), usage).logged(skill, ids)
 
 
-def recalling(graph: ThoughtGraph, setting: Setting) -> Setting:
-    """The search in which the question is put with all feedback on earlier attempts, if there is any.
+def recalling(graph: ThoughtGraph, ids: Sequence[str], setting: Setting) -> Setting:
+    """The search in which the question is put with the feedback on these earlier attempts, if there is any.
 
     Raises `InputError` for a policy that has not learned to make use of it.
     """
-    said = [graph.stats[id]["feedback"] for id in graph.walk() if "feedback" in graph.stats[id]]
+    said = [graph.stats[id]["feedback"] for id in ids if "feedback" in graph.stats[id]]
     return setting.put(setting.prompts.require("retry"), reflections="\n\n".join(said)) if said else setting
 
 

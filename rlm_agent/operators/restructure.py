@@ -4,18 +4,19 @@ Source of the line: Journey Learning (Qin et al., arXiv 2410.18982), which walks
 with a limited number of trials on wrong branches at each node, so that the detours are told, too.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.patterns import fill
-from rlm_agent.operators.prune import alike, state_of, twin
+from rlm_agent.operators.prune import alike, twin
 from rlm_agent.operators.select import Score, own_value, top
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.operators.writing import compose, draft, places
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.formats import WHOLE
+from rlm_agent.structure.index import in_state, state_of
 from rlm_agent.structure.metaactions import CONTINUE, EXPLORE, REFLECT
 from rlm_agent.structure.steps import Steps
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
@@ -30,27 +31,15 @@ def merge(graph: ThoughtGraph, ids: Sequence[str], *, everywhere: bool = False) 
     The other one is the first-born sibling that says the same or, `everywhere`, the first thought of the tree
     that has the same state; of `ids`, the earlier ones come first. Failed thoughts merge with nobody.
     """
-    fresh = set(ids)
-    known = dict(_first_states(graph, (id for id in graph.walk() if id not in fresh)) if everywhere else ())
     stats: dict[str, Stats] = {}
     for id in ids:
         same, state = twin(graph, id), state_of(graph.thoughts[id])
         if same == id and everywhere and state is not None:
-            same = known.setdefault(state, id)
+            same = graph.find(in_state(state))[0]
         if same != id:
             same = stats.get(same, graph.stats[same]).get("merged", same)
             stats[id] = Stats({**graph.stats[id], "closed": True, "merged": same})
     return Writes({}, stats)
-
-
-def _first_states(graph: ThoughtGraph, ids: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """The states of these thoughts, each once, with the first that has it."""
-    seen = set()
-    for id in ids:
-        state = state_of(graph.thoughts[id])
-        if state is not None and state not in seen:
-            seen.add(state)
-            yield state, id
 
 
 Turn = Literal["on", "back", "again"]
@@ -154,7 +143,7 @@ TAGGED = Wording(f"{CONTINUE}{{step}}", f"{REFLECT}back to {{kept}}", f"{EXPLORE
 
 def in_words(graph: ThoughtGraph, visits: Sequence[Visit], wording: Wording = PLAIN) -> list[str]:
     """A walk as the steps of one long chain, behind those that were given."""
-    lines = list(graph.thoughts[graph.root].get("given", []))
+    lines = graph.opening
     for number, visit in enumerate(visits):
         thought = graph.thoughts[visit.thought]
         if visit.turn == "back":

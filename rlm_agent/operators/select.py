@@ -18,11 +18,6 @@ def top(graph: ThoughtGraph, ids: Sequence[str], score: Score, count: int) -> li
     return sorted(ids, key=lambda id: -score(graph, id))[:count]
 
 
-def open_leaves(graph: ThoughtGraph) -> list[str]:
-    """The thoughts that can be continued and have no child yet, in the order of `walk`."""
-    return [id for id in graph.walk() if not graph.stats[id]["closed"] and not graph.stats[id]["children"]]
-
-
 def own_value(graph: ThoughtGraph, id: str) -> float:
     """A thought's own evaluation, 0 where it has none."""
     return graph.stats[id]["value"] or 0.0

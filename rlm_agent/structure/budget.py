@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
 from typing import TypedDict
 
@@ -70,8 +70,8 @@ class Budget:
 
     def left(self, usage: Usage) -> "Allowance":
         """What remains after `usage`."""
-        bounds = (math.inf if bound is None else bound for bound in astuple(self))
-        return Allowance(*bounds).less(usage)
+        bounds = (self.tokens, self.calls, self.nodes, self.seconds)
+        return Allowance(*(math.inf if bound is None else bound for bound in bounds)).less(usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,7 @@ class Allowance:
     @property
     def spent(self) -> str | None:
         """The first bound that is used up, or None."""
-        for field in fields(self):
-            if getattr(self, field.name) <= 0:
-                return field.name
-        return None
+        return next((name for name in self.__slots__ if getattr(self, name) <= 0), None)
 
     def less(self, usage: Usage) -> "Allowance":
         """What remains of this allowance after `usage`."""

@@ -6,10 +6,13 @@
     │   ├── ProblemError          the question is not a problem of the task, or has no solution
     │   ├── BudgetError           a budget that allows nothing, or is not a number
     │   ├── PromptTooLongError    the prompt does not fit the model's context
-    │   └── GrammarError          a grammar, or a schema for one, that cannot be used
+    │   ├── GrammarError          a grammar, or a schema for one, that cannot be used
+    │   └── DocumentError         a document that cannot be read
     ├── ModelError            a model cannot be loaded or cannot go on
     │   ├── ModelFileError        the file is missing, truncated or not a GGUF
     │   └── DecodeError           llama.cpp refused a batch
+    ├── IndexFileError        an index of documents is damaged, foreign or of another version
+    │   └── IndexMismatchError    an index was made with another embedding model
     ├── MissingExtraError     an optional dependency is not installed
     └── CheckpointError       a stored search belongs to another model, strategy or version
 
@@ -45,6 +48,10 @@ class GrammarError(InputError):
     """A grammar, or a schema for one, that cannot be used."""
 
 
+class DocumentError(InputError):
+    """A document that cannot be read."""
+
+
 class ModelError(RlmError):
     """A model cannot be loaded or cannot go on."""
 
@@ -55,6 +62,14 @@ class ModelFileError(ModelError):
 
 class DecodeError(ModelError):
     """llama.cpp refused a batch."""
+
+
+class IndexFileError(RlmError):
+    """An index of documents is damaged, foreign or of another version."""
+
+
+class IndexMismatchError(IndexFileError):
+    """An index was made with another embedding model."""
 
 
 class MissingExtraError(RlmError, ImportError):

@@ -6,16 +6,24 @@ search goes on lives in its `Stats`. Children need no index: the ids of a though
 its own id and from their number.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NotRequired, TypedDict, TypeVar
 
 from rlm_agent.structure.ids import child_id
+from rlm_agent.structure.index import Index, Key
 
 T = TypeVar("T")
 
 Kind = Literal["root", "step", "final", "failed"]
 """`root` holds the question, `step` can be continued, `final` ends a chain, `failed` was refused."""
+
+
+class Cited(TypedDict):
+    """What one observation shows of a retriever's findings: its text, and where that stands."""
+
+    text: str
+    sources: list[str]
 
 
 class Thought(TypedDict):
@@ -28,7 +36,11 @@ class Thought(TypedDict):
     parents, known at birth, of an aggregate; its id derives from `parent`. `base` is the thought whose steps
     it goes on from where that is not its parent: what refines a thought is its child and stands in its place.
     `depth` counts the steps of its chain. `operator` names the operator or the action that made it, where
-    that is not generate. `given`, of a root, holds the steps that were there before the search began.
+    that is not generate. `given`, of a root, holds the steps that were there before the search began, and
+    `observed` what was retrieved for the question, to be read before them. `sources` are where that stands
+    which an observation or a root shows. The first observation of a `query` keeps it, and in `passages` all
+    that it found, best first: what the next ones will show. `called`, of an observation, are the marks of the
+    calls that it answers, empty where one is made each time anew; `said` is what each of several came to.
     `interval` is the beginning and the length of the text's place among all that the policy may write here,
     in [0, 1): see `operators.rules.distinct`. `entropy` (nats) and `varentropy` (nats²), of a traced search,
     are the means over the text's tokens of what the policy thought of them: see `models.protocols.Trace`.
@@ -48,6 +60,12 @@ class Thought(TypedDict):
     base: NotRequired[str]
     operator: NotRequired[str]
     given: NotRequired[list[str]]
+    observed: NotRequired[list[str]]
+    sources: NotRequired[list[str]]
+    query: NotRequired[str]
+    passages: NotRequired[list[Cited]]
+    called: NotRequired[list[str]]
+    said: NotRequired[list[str]]
     interval: NotRequired[list[float]]
     entropy: NotRequired[float]
     varentropy: NotRequired[float]
@@ -59,10 +77,11 @@ class Stats(TypedDict):
     `visits` counts the backups through the thought and `q` is their mean return in [-1, 1]; `value` is
     its own evaluation in [0, 1], None before one; `children` counts those generated so far; `closed`
     means that it is not to be selected again (pruned, finished or exhausted). `population`, of a root only,
-    counts the particles that stand at each thought. `feedback` is what a textual evaluation says of it,
-    and `preferences` maps other thoughts' ids to the probability that this one is better. `merged` is the
-    thought that stands for it, since it says the same. `kept`, of an operation in a user's graph of them, are
-    the thoughts that it passes on, and is missing before it has run.
+    counts the particles that stand at each thought, and `ranked` lists those that are compared with each
+    other (`operators.rules.borda`). `feedback` is what a textual evaluation says of it, and `preferences`
+    maps other thoughts' ids to the probability that this one is better. `merged` is the thought that stands
+    for it, since it says the same. `kept`, of an operation in a user's graph of them, are the thoughts that
+    it passes on, and is missing before it has run.
     """
 
     visits: int
@@ -71,6 +90,7 @@ class Stats(TypedDict):
     children: int
     closed: bool
     population: NotRequired[dict[str, int]]
+    ranked: NotRequired[list[str]]
     feedback: NotRequired[str]
     preferences: NotRequired[dict[str, float]]
     kept: NotRequired[list[str]]
@@ -96,11 +116,15 @@ class Writes:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtGraph:
-    """A read-only view of one question's thoughts: `root` and what descends from it."""
+    """A read-only view of one question's thoughts: `root` and what descends from it.
+
+    The `index` is one that was kept from the last round, or made when something is looked up.
+    """
 
     root: str
     thoughts: Mapping[str, Thought]
     stats: Mapping[str, Stats]
+    index: Index = field(default_factory=Index, compare=False, repr=False)
 
     @property
     def question(self) -> str:
@@ -125,17 +149,28 @@ class ThoughtGraph:
 
     def chain(self, id: str) -> list[str]:
         """The ids of the thoughts whose texts lead to a thought, its own included; none for the root."""
-        chain = []
+        chain, thoughts = [], self.thoughts
         step: str | None = id
         while step is not None and step != self.root:
             chain.append(step)
-            step = self.base(step)
+            thought = thoughts[step]  # not by `base`: a chain may be long
+            step = thought.get("base", thought["parent"])
         return chain[::-1]
 
+    @property
+    def opening(self) -> list[str]:
+        """The steps that were there before the search began: what was retrieved, and what was given."""
+        root = self.thoughts[self.root]
+        return [*root.get("observed", []), *root.get("given", [])]
+
     def steps(self, id: str) -> list[str]:
-        """The texts of the steps that lead to a thought, its own included; given ones come first."""
-        given = self.thoughts[self.root].get("given", [])
-        return [*given, *(self.thoughts[step]["text"] for step in self.chain(id))]
+        """The texts of the steps that lead to a thought, its own included, behind the `opening`."""
+        return [*self.opening, *(self.thoughts[step]["text"] for step in self.chain(id))]
+
+    def sources(self, id: str) -> list[str]:
+        """Where that stands which was retrieved on the way to a thought, each once, in reading order."""
+        cited = (self.thoughts[step].get("sources", []) for step in (self.root, *self.chain(id)))
+        return list(dict.fromkeys(source for sources in cited for source in sources))
 
     def walk(self) -> Iterator[str]:
         """All ids of this question, parents first, siblings in the order of their birth."""
@@ -149,11 +184,17 @@ class ThoughtGraph:
         """The ids of the thoughts that end a chain, in the order of `walk`."""
         return [id for id in self.walk() if self.thoughts[id]["kind"] == "final"]
 
+    def find(self, key: Key) -> Sequence[str]:
+        """The ids of the thoughts that the index knows by a key, in the order of their birth."""
+        thoughts = self.thoughts
+        if isinstance(thoughts, Overlay):
+            return self.index.find(key, self.root, thoughts.below, thoughts.above)
+        return self.index.find(key, self.root, thoughts, {})
+
     def updated(self, writes: Writes) -> "ThoughtGraph":
         """The graph after an operator's writes; this one stays as it is."""
-        return ThoughtGraph(
-            self.root, _laid_over(self.thoughts, writes.thoughts), _laid_over(self.stats, writes.stats)
-        )
+        thoughts, stats = _laid_over(self.thoughts, writes.thoughts), _laid_over(self.stats, writes.stats)
+        return ThoughtGraph(self.root, thoughts, stats, self.index)
 
 
 class Overlay(Mapping[str, T]):

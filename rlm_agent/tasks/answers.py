@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from rlm_agent.structure.formats import marked_line, marker
 from rlm_agent.structure.steps import Answerer
+from rlm_agent.tools.actions import read_finish
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(-?\d+)\}|(\d))")
@@ -36,6 +37,11 @@ def free_answer(question: str, steps: Sequence[str]) -> str | None:
     """The answer of a general model's chain: what it boxed last, else the last number it wrote."""
     text = "\n".join(steps)
     return boxed(text) or last_number(text)
+
+
+def finished(question: str, steps: Sequence[str]) -> str | None:
+    """What the last step finishes with, `Finish[answer]`; None for an empty answer or another step."""
+    return (read_finish(steps[-1]) or None) if steps else None
 
 
 def marked_answer(text: str) -> Answerer:

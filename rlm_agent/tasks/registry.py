@@ -5,42 +5,28 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rlm_agent.structure.errors import ProblemError, UnknownNameError
-from rlm_agent.structure.steps import Steps, Verifier
+from rlm_agent.structure.steps import Steps
+from rlm_agent.tasks.answers import finished
+from rlm_agent.tasks.catalogue import generator as catalogue
+from rlm_agent.tasks.catalogue.lookup import CatalogueRetriever
 from rlm_agent.tasks.countdown.checker import answer, check_step, verify
 from rlm_agent.tasks.countdown.coat import coat_steps
 from rlm_agent.tasks.countdown.generator import draw_countdown, draw_five, draw_five24, draw_game24
 from rlm_agent.tasks.countdown.moves import solvable
 from rlm_agent.tasks.countdown.puzzle import EXAMPLE, MAX_NUMBERS, Puzzle, Split, parse
+from rlm_agent.tasks.task import Problem, Task
+from rlm_agent.tasks.words import generator as words
+from rlm_agent.tools.calculator import Calculator
+
+__all__ = ["TASKS", "Problem", "Task", "get_task", "read_problems", "read_puzzle"]
 
 _LINE_TOKENS = 24
+_CALCULATED = Steps(max_tokens=48, max_steps=32, answer=finished)
 _RANGE = re.compile(r"(.*?)(?::([0-9]{1,9})-([0-9]{1,9}))?", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A family of problems: how it is read, stepped through, verified and drawn.
-
-    `draw(split, rng)` yields distinct problems of a split, in an order that `rng` decides. `coat` makes
-    steps of a chain that reflects, where the task knows such.
-    """
-
-    name: str
-    title: str
-    example: str
-    steps: Steps
-    verifier: Verifier
-    draw: Callable[[Split, random.Random], Iterator[Puzzle]]
-    coat: Steps | None = None
-
-    def problems(self, split: Split, count: int, seed: int) -> list[str]:
-        """Up to `count` distinct problems of a split, fewer where there are no more."""
-        drawn = self.draw(split, random.Random(f"{self.name}/{split}/{seed}"))
-        return [puzzle.text for puzzle, _ in zip(drawn, range(count), strict=False)]
 
 
 def get_task(name: str) -> Task:
@@ -124,5 +110,24 @@ TASKS = {
         _countdown_task("countdown", "Countdown: reach a target from n numbers", draw_countdown, None),
         _countdown_task("five24", "Countdown: 24 from five numbers", draw_five24, 24, "3 3 6 9 13 : 24"),
         _countdown_task("five", "Countdown: a target from five numbers", draw_five, None, "2 3 3 6 12 : 78"),
+        Task(
+            "words",
+            "Word problems of several calculations",
+            words.EXAMPLE,
+            _CALCULATED,
+            None,
+            words.draw_words,
+            tools=(Calculator(),),
+        ),
+        Task(
+            "catalogue",
+            "Word problems whose numbers stand in a catalogue",
+            catalogue.EXAMPLE,
+            _CALCULATED,
+            None,
+            catalogue.draw_catalogue,
+            tools=(Calculator(),),
+            retriever=CatalogueRetriever,
+        ),
     )
 }

@@ -11,7 +11,8 @@ import numpy as np
 from rlm_agent.models.gguf.policy import GGUFPolicy
 from rlm_agent.structure.errors import CheckpointError
 from rlm_agent.tasks.countdown.puzzle import Split
-from rlm_agent.tasks.registry import Task, get_task
+from rlm_agent.tasks.registry import get_task
+from rlm_agent.tasks.task import Task
 from rlm_agent.training.rollouts import Labels, label
 
 _BATCH = 50

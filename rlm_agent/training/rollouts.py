@@ -17,7 +17,7 @@ from rlm_agent.models.protocols import Completion, Message, Request
 from rlm_agent.structure.errors import DecodeError, InputError
 from rlm_agent.structure.ids import derive_seed
 from rlm_agent.structure.steps import Steps
-from rlm_agent.tasks.registry import Task
+from rlm_agent.tasks.task import Problem, Task
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ def _follow(
         steps = (*steps, text)
         if checked.final:
             answer = task.steps.answer(question, steps)
-            return passed, answer is not None and task.verifier(question, answer).correct
+            return passed, bool(task.grade(Problem(question), answer))
         passed.append((checked.state, steps))
     return passed, False
 

@@ -17,14 +17,16 @@ from rlm_agent.evaluation.traces import TraceLog
 from rlm_agent.graphs.reasoner import STRATEGIES
 from rlm_agent.structure.errors import BudgetError, CheckpointError, InputError, ModelError
 from rlm_agent.tasks.registry import get_task
+from rlm_agent.tasks.task import Problem
 
 SETUP = Setup("countdown", "mini", None, 0)
-PROBLEMS = get_task("countdown").problems("test", 5, 0)
+PROBLEMS = get_task("countdown").sample("test", 5, 0)
+QUESTIONS = [problem.text for problem in PROBLEMS]
 CELLS = [Cell(text, budget) for budget in (40, 120) for text in ("chain", "best_of_n:n=9,parallel=1")]
 SETTINGS: dict[str, Any] = {"seed": 0, "values": {}}
 
 
-def grid(out: Path | None = None, traces: Path | None = None, problems: list[str] = PROBLEMS) -> Grid:
+def grid(out: Path | None = None, traces: Path | None = None, problems: list[Problem] = PROBLEMS) -> Grid:
     return Grid(SETUP, CELLS, problems, SETTINGS, out, traces)
 
 
@@ -46,7 +48,7 @@ def test_every_cell_has_every_problem_in_order_within_its_budget() -> None:
     results = finished(grid())
     assert list(results) == CELLS
     for cell, row in results.items():
-        assert [result.question for result in row] == PROBLEMS
+        assert [result.question for result in row] == QUESTIONS
         assert max(result.completion_tokens for result in row) <= cell.budget_tokens
 
 
@@ -74,7 +76,7 @@ def test_processes_change_no_result_and_no_order(tmp_path: Path) -> None:
     for cell in CELLS:
         logs = [(tmp_path / folder / log_name(cell)).read_text().splitlines() for folder in "12"]
         first, second = ([json.loads(line)["question"] for line in log] for log in logs)
-        assert first == second == PROBLEMS
+        assert first == second == QUESTIONS
 
 
 def test_end_of_a_process_is_an_error_and_what_was_done_is_kept(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_end_of_a_process_is_an_error_and_what_was_done_is_kept(tmp_path: Path) 
 
 
 def test_error_of_a_search_comes_out_of_its_process() -> None:
-    bad = Grid(SETUP, CELLS[:1], ["no puzzle", *PROBLEMS], SETTINGS)
+    bad = Grid(SETUP, CELLS[:1], [Problem("no puzzle"), *PROBLEMS], SETTINGS)
     with pytest.raises(InputError, match="not a puzzle"):
         list(bad.run(2))
 
@@ -109,7 +111,7 @@ def test_traces_that_are_missing_are_made_and_results_kept(tmp_path: Path) -> No
         assert both.left(cell) == []
         assert len((tmp_path / "out" / log_name(cell)).read_text().splitlines()) == len(PROBLEMS)
         log = TraceLog(tmp_path / "traces" / log_name(cell, ".trace.jsonl"))
-        assert all(question in log for question in PROBLEMS)
+        assert all(question in log for question in QUESTIONS)
 
 
 def test_log_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -20,12 +20,14 @@ from rlm_agent import (
 )
 from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.models.fake import Reply, Script
+from rlm_agent.models.retrieval import Retrieval
 from rlm_agent.operators.operations.base import Operation
 from rlm_agent.operators.operations.choosing import KeepBest, KeepValid, Score, Selector
 from rlm_agent.operators.operations.making import Aggregate, Generate, Improve, ValidateAndImprove
 from rlm_agent.structure.budget import Usage
 from rlm_agent.structure.formats import WHOLE
 from rlm_agent.structure.ids import derive_seed
+from tests.operators.libraries import Library
 
 MCTS: dict[str, Any] = {
     "branching": 1,
@@ -196,10 +198,38 @@ LATS: dict[str, Any] = {
 
 CASES |= {"react": ("react", {}), "lats": ("lats", LATS)}
 
-SINGLE = ("chain", "react", "long_chain", "coat", "coat_back")
+LIBRARY = Library(default=["a way left", "a longer way", "no way"])
+"""A retriever that has three passages for whatever it is asked."""
+
+EACH: dict[str, Any] = {
+    "retriever": Retrieval(LIBRARY, when="each", alternatives=3),
+    "steps": Steps(max_tokens=6, max_steps=8),
+}
+"""Observations take a step each."""
+
+RETRIEVING: dict[str, tuple[str, dict[str, Any]]] = {
+    "react_each": ("react", EACH),
+    "beam_each": ("beam_search", {**CASES["beam_search"][1], **EACH}),
+    "best_first_each": ("best_first", {**CASES["best_first"][1], **EACH}),
+    "mcts_each": ("mcts", {**MCTS, **EACH}),
+    "x1_each": ("mcts", {**X1, **EACH}),
+    "mcts_once": ("mcts", {**MCTS, "retriever": Retrieval(LIBRARY, when="once", passages=2)}),
+}
+"""The cases with a retriever that is asked at every step, or once before the search."""
+
+CASES |= RETRIEVING
+
+SINGLE = ("chain", "react", "react_each", "long_chain", "coat", "coat_back")
 """The cases that write one chain, which an answer or a failure ends before the budget does."""
 
-NEED_VALUES = ("particle_filtering", "best_first", "armap_best_of_n", "armap_mcts", "reflexion")
+NEED_VALUES = (
+    "particle_filtering",
+    "best_first",
+    "best_first_each",
+    "armap_best_of_n",
+    "armap_mcts",
+    "reflexion",
+)
 """The cases that have no way without a value model."""
 
 ASIDES = ("llama_berry", "reflexion")

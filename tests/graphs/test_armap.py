@@ -118,21 +118,22 @@ class Plain:
         message = Message(role="user", content="where to?")
         self.setting = Setting(policy, (message,), seed, STEPS, value=OutcomeValue(FakeValue(guess)))
         self.graph = plant("where to?")
+        self.ends: list[str] = []
 
     def attempt(self) -> float:
         """One trajectory, and its reward."""
-        id, mindful = self.graph.root, recalling(self.graph, self.setting)
+        id, mindful = self.graph.root, recalling(self.graph, self.ends[-3:], self.setting)
         while id == self.graph.root or self.graph.thoughts[id]["kind"] == "step":
             written = drive(generate(self.graph, [(id, 1)], mindful, Allowance()))
             self.graph = self.graph.updated(written.writes)
             (id,) = written.outputs
             judged = drive(evaluate(self.graph, [id], self.setting, Allowance()))
             self.graph = self.graph.updated(judged.writes)
-        self.last = id
+        self.ends.append(id)
         return self.graph.stats[id]["value"] or 0.0
 
     def reflect(self) -> None:
-        said = drive(critique(self.graph, [self.last], self.setting, Allowance(), "reflect"))
+        said = drive(critique(self.graph, self.ends[-1:], self.setting, Allowance(), "reflect"))
         self.graph = self.graph.updated(said.writes)
 
 

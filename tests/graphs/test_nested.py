@@ -136,7 +136,7 @@ bounds = st.none() | st.integers(1, 60)
 def bound_to(case: str, policy: Policy, value: Value | None) -> partial[Reasoner]:
     """The `create` of a case over a policy, to be nested."""
     strategy, parameters = CASES[case]
-    return partial(create_reasoner, strategy, policy, value=value, **COMMON, **parameters)
+    return partial(create_reasoner, strategy, policy, value=value, **{**COMMON, **parameters})
 
 
 @settings(max_examples=60)
@@ -170,8 +170,7 @@ def test_no_bound_is_exceeded_however_reasoners_are_nested(
         policy,
         value=value if as_value else None,
         budget=Budget(tokens=tokens, calls=60 if tokens is calls is nodes is None else calls, nodes=nodes),
-        **{**COMMON, "seed": seed},
-        **CASES[outer][1],
+        **{**COMMON, "seed": seed, **CASES[outer][1]},
     )
     result = reasoner.invoke(ask())
     usage = result["usage"]

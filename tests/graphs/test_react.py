@@ -11,7 +11,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from rlm_agent import Budget, Calculator, FakePolicy, Steps, ThoughtGraph, Toolbox, create_chain, create_react
 from rlm_agent.models.drive import drive
 from rlm_agent.models.fake import Reply
-from rlm_agent.operators.act import acting, advance
+from rlm_agent.operators.rules.means import Means
+from rlm_agent.operators.rules.observations import acting
 from rlm_agent.operators.setting import Setting
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import CheckpointError, InputError
@@ -71,11 +72,12 @@ def test_a_chain_holds_thoughts_actions_and_observations_in_order() -> None:
 def test_a_plain_loop_over_the_operators_writes_the_same_chain() -> None:
     policy = FakePolicy(tells)
     _, values = searched(policy, seed=5)
-    asked, tools, graph = policy.requests[0], Toolbox([Calculator(), near]), plant("where to?")
+    asked, graph = policy.requests[0], plant("where to?")
+    means = Means(Toolbox([Calculator(), near]), committed=True)
     s = Setting(policy, asked.messages, 5, acting(Steps(answer=free_answer)), asked.decoding)
     id = graph.root
     while graph.thoughts[id]["kind"] != "final":
-        outcome = drive(advance(graph, [(id, 1)], s, tools, Allowance(), committed=True))
+        outcome = drive(means.advance(graph, [(id, 1)], s, Allowance()))
         graph, id = graph.updated(outcome.writes), outcome.outputs[-1]
     assert dict(graph.thoughts) == values["thoughts"]
 
@@ -245,13 +247,12 @@ def test_a_calculator_knows_no_gold_answer_and_tools_see_their_argument_alone() 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"steps": "countdown"}, "leave steps out, or give steps without a check"),
-        ({"steps": Steps(format=WHOLE)}, "leave steps out, or give steps without a check"),
-        ({"steps": Steps(format=tokens(4))}, "leave steps out, or give steps without a check"),
+        ({"steps": Steps(format=WHOLE)}, "leave steps out, or give steps by line or paragraph"),
+        ({"steps": Steps(format=tokens(4))}, "leave steps out, or give steps by line or paragraph"),
         ({"tools": "calculator"}, "str is no tool"),
         ({"tools": Calculator()}, "Calculator is no list of tools; give a list or a Toolbox"),
         ({"tools": [Calculator(), Calculator()]}, "two tools are named 'calculator'; rename one"),
-        ({"retriever": object()}, "takes no retriever in this version; leave retriever out"),
+        ({"retriever": object()}, "object is no retriever; give a Retriever or a LangChain BaseRetriever"),
     ],
 )
 def test_what_contradicts_itself_is_refused_with_a_remedy(keywords: dict[str, Any], message: str) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from rlm_agent import Budget, FakePolicy, FakeValue, create_reasoner
+from rlm_agent import Budget, FakePolicy, FakeValue, Retrieval, create_reasoner
 from rlm_agent.graphs.machine.common import Common
 from rlm_agent.graphs.reasoner import STRATEGIES, get_strategy, parameters_of
 from rlm_agent.structure.errors import InputError, UnknownNameError
-from tests.graphs.scripts import CASES, LOOPS, accepts, ask, grown, guess, reason, thread, wander
+from tests.graphs.scripts import CASES, LIBRARY, LOOPS, accepts, ask, grown, guess, reason, thread, wander
 
 
 def test_every_strategy_is_among_the_cases_of_these_tests() -> None:
@@ -26,8 +26,8 @@ def test_every_strategy_is_among_the_cases_of_these_tests() -> None:
         ({"strategy": "mtcs"}, "there is no strategy 'mtcs'; choose one of chain, self_consistency"),
         ({"widht": 2}, "the strategy 'beam_search' has no parameter 'widht'; did you mean 'width'"),
         ({"branching": 2}, "the strategy 'beam_search' has no parameter 'branching'"),
-        ({"model": "maxi"}, "there is no model 'maxi'; use mini or the path of a .gguf file"),
-        ({"model": 3}, "int is no policy; give a name, a path or a Policy"),
+        ({"model": "maxi"}, "there is no model 'maxi'; use mini, mini-tools, the path of a .gguf"),
+        ({"model": 3}, "int is no policy; give a name, a path, a Policy or a chat"),
         ({"steps": "sudoku"}, "there is no task 'sudoku'"),
         ({"verifier": "sudoku"}, "there is no task 'sudoku'"),
     ],
@@ -40,13 +40,21 @@ def test_names_that_do_not_exist_are_refused_with_those_that_do(
     assert message in str(raised.value)
 
 
+ACTING = "chain self_consistency best_of_n beam_search dvts best_first mcts react lats".split()
+
+
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
-@pytest.mark.parametrize("name", ["tools", "retriever"])
-def test_tools_and_retrievers_are_refused_by_strategies_that_take_none(strategy: str, name: str) -> None:
-    if name == "tools" and strategy in ("react", "lats"):
-        pytest.skip("this strategy acts")
-    with pytest.raises(InputError, match=f"the strategy '{strategy}' takes no {name} in this version"):
-        get_strategy(strategy)(FakePolicy(wander), value=FakeValue(guess), **{name: ["search"]})
+def test_what_a_strategy_does_not_take_is_refused(strategy: str) -> None:
+    """Tools and queries, where it cannot act; what is neither a tool nor a retriever in any case."""
+    make, each = get_strategy(strategy), Retrieval(LIBRARY, when="each")
+    tools = "str is no tool" if strategy in ACTING else f"'{strategy}' takes no tools in this version"
+    refused: list[tuple[dict[str, Any], str]] = [({"tools": ["search"]}, tools)]
+    refused.append(({"retriever": ["search"]}, "list is no retriever; give a Retriever or"))
+    if strategy not in ACTING:
+        refused.append(({"retriever": each}, f"'{strategy}' retrieves before its search alone"))
+    for keywords, message in refused:
+        with pytest.raises(InputError, match=message):
+            make(FakePolicy(wander), value=FakeValue(guess), **keywords)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +168,8 @@ def test_the_operators_told_add_up_to_the_search(case: str) -> None:
     assert last["event"] == "answer"
     assert sum(event["model_calls"] for event in runs) == last["usage"]["model_calls"]
     assert sum(event["tokens"] for event in runs) == last["usage"]["completion_tokens"]
-    assert [event["operator"] for event in runs[:2]] == ["select", "generate"] or case not in LOOPS
+    begun = [event["operator"] for event in runs if event["operator"] != "retrieve"]
+    assert begun[:2] == ["select", "generate"] or case not in LOOPS
     assert {"select", "generate", "evaluate"} <= {event["operator"] for event in runs}
     for select, generate in pairwise(runs):
         if (select["operator"], generate["operator"]) == ("select", "generate"):

@@ -11,6 +11,7 @@ from torch import nn
 
 from rlm_agent.models.gguf.policy import GGUFPolicy
 from rlm_agent.models.gguf.values.mlp import HeadWeights
+from rlm_agent.training import export
 from rlm_agent.training.decoder import Decoder, DecoderConfig
 from rlm_agent.training.export import Identity, export_gguf
 from rlm_agent.training.heads import weights_of
@@ -78,6 +79,27 @@ def make_model(
 def tiny(make_model: MakeModel) -> Path:
     """A tiny general model with a context of 256 tokens."""
     return make_model()
+
+
+HERMES = """{{ bos_token }}{% if tools %}system
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}Write <tool_call>{"name": ..., "arguments": ...}</tool_call>
+{% endif %}
+{%- for m in messages %}{{ m.role }}: {{ m.content }}
+{%- for call in m.tool_calls or [] %}
+<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>
+{%- endfor %}
+{% endfor %}assistant: """
+
+
+@pytest.fixture(scope="session")
+def talker(make_model: MakeModel) -> Path:
+    """A tiny general model whose template knows tools, with a context of 4096 tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "CHAT_TEMPLATE", HERMES)
+        return make_model(context=4096)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
@@ -147,8 +147,8 @@ async def test_cancelled_jobs_stop_and_the_others_go_on(tiny: Path, engine: Engi
 def test_interrupt_while_waiting_cancels_the_jobs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Interrupted(Call):
-        def __init__(self, jobs: Sequence[Job]) -> None:
-            super().__init__(jobs)
+        def __init__(self, jobs: Sequence[Job], heard: Callable[[bytes], None] | None) -> None:
+            super().__init__(jobs, heard)
             self.future.result = self.interrupted  # type: ignore[method-assign]
 
         def interrupted(self, timeout: float | None = None) -> list[Result]:

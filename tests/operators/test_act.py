@@ -11,12 +11,14 @@ from rlm_agent import FakePolicy, Steps
 from rlm_agent.models.drive import Act, Generate, adrive, drive
 from rlm_agent.models.fake import Reply
 from rlm_agent.models.protocols import Completion, Message
-from rlm_agent.operators.act import act, acting, advance, mended, observed
+from rlm_agent.operators.act import act
+from rlm_agent.operators.rules.means import Means
+from rlm_agent.operators.rules.observations import acting, mended, observed
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.operators.writing import prefix_of
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.formats import PARAGRAPH
-from rlm_agent.structure.ids import child_id, root_id
+from rlm_agent.structure.ids import child_id, fingerprint, root_id
 from rlm_agent.structure.thoughts import ThoughtGraph, fresh_stats
 from rlm_agent.tasks.answers import free_answer
 from rlm_agent.tools.calculator import Calculator
@@ -80,6 +82,7 @@ def test_a_call_gets_an_observation_as_its_only_child() -> None:
     assert graph.thoughts[id] == {
         "parent": call, "index": 0, "depth": 2, "kind": "step", "text": "Observation: PARIS",
         "tokens": 0, "logprob": 0.0, "operator": "act",
+        "called": [fingerprint("look", "paris")],
     }  # fmt: skip
     assert graph.stats[call]["children"] == 1 and not graph.stats[id]["closed"]
     assert (outcome.usage["nodes"], outcome.usage["model_calls"], outcome.usage["completion_tokens"]) == (
@@ -249,13 +252,13 @@ TOOLS = Toolbox([Calculator()])
 def advanced(
     s: Setting, graph: ThoughtGraph, id: str, count: int, **left: float
 ) -> tuple[ThoughtGraph, Outcome]:
-    outcome = drive(advance(graph, [(id, count)], s, TOOLS, Allowance(**left)))
+    outcome = drive(Means(TOOLS).advance(graph, [(id, count)], s, Allowance(**left)))
     return graph.updated(outcome.writes), outcome
 
 
 def test_steps_are_written_in_one_batch_and_then_answered_in_one() -> None:
     s = setting(("think", -1.0), ("Action: calculator[1+1]", -1.0), ("Action: calculator[2+2]", -1.0))
-    running = advance(plant(), [(plant().root, 3)], s, TOOLS, Allowance())
+    running = Means(TOOLS).advance(plant(), [(plant().root, 3)], s, Allowance())
     question = next(running)
     assert isinstance(question, Generate) and len(question.requests) == 3
     question = running.send(s.policy.generate(question.requests))
@@ -278,7 +281,7 @@ def test_a_call_that_a_budget_left_open_is_answered_before_it_is_gone_on_from() 
 def test_an_open_call_that_still_cannot_be_answered_is_not_gone_on_from() -> None:
     s = setting(("Action: calculator[1+1]", -1.0))
     graph, ids = written("Action: calculator[1+1]", "Action: calculator[2+2]")
-    outcome = drive(advance(graph, [(id, 1) for id in ids], s, TOOLS, Allowance(nodes=1)))
+    outcome = drive(Means(TOOLS).advance(graph, [(id, 1) for id in ids], s, Allowance(nodes=1)))
     assert [thought["text"] for thought in outcome.writes.thoughts.values()] == ["Observation: 2"]
 
 
@@ -331,7 +334,7 @@ def test_an_answer_is_what_the_policy_says_and_not_what_a_tool_does(
 
 def test_without_tools_an_action_is_a_step_like_any_other() -> None:
     s = setting(("Action: calculator[1+1]", -1.0, True))
-    outcome = drive(advance(plant(), [(plant().root, 1)], s, None, Allowance()))
+    outcome = drive(Means().advance(plant(), [(plant().root, 1)], s, Allowance()))
     assert [thought["kind"] for thought in outcome.writes.thoughts.values()] == ["final"]
 
 

@@ -96,7 +96,7 @@ def family() -> tuple[ThoughtGraph, dict[str, str]]:
     graph, ids = grown({"q": ["a"], "a": ["b", "c"]})
     for name, said in (("a", {"b": 0.8}), ("b", {"a": 0.2, "c": 0.6}), ("c", {"b": 0.4})):
         graph = marked(graph, ids[name], preferences={ids[other]: p for other, p in said.items()})
-    return graph, ids
+    return marked(graph, graph.root, ranked=[ids[name] for name in "abc"]), ids
 
 
 def by_name(ids: dict[str, str], values: Any) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def tower(count: int) -> Iterator[tuple[ThoughtGraph, list[str]]]:
             graph, id = graft(graph, graph.root, f"s{number}", "final", q=-number / 10, preferences={})
             ids.append(id)
         graph, id = graft(graph, ids[parent], "new", "final", preferences={})
-        yield graph, [*ids, id]
+        yield marked(graph, graph.root, ranked=[*ids, id]), [*ids, id]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 9])
@@ -214,8 +214,7 @@ def test_a_new_thought_is_compared_with_its_parent_and_with_some_of_all_ranks(mo
 
 def test_several_new_thoughts_are_compared_among_themselves_once() -> None:
     graph, ids = grown({"q": ["a", "b", "c"]})
-    for id in (ids["a"], ids["b"], ids["c"]):
-        graph = marked(graph, id, preferences={})
+    graph = graph.updated(admit(graph, [ids["a"], ids["b"], ids["c"]]))
     assert new_pairs(graph, [ids["b"], ids["c"]], 8) == [
         (ids["b"], ids["a"]), (ids["c"], ids["a"]), (ids["c"], ids["b"])
     ]  # fmt: skip

@@ -238,10 +238,10 @@ def test_improve_draws_a_new_critique_each_time() -> None:
 def test_feedback_enters_the_question_only_where_there_is_some() -> None:
     graph, ids = grown({"q": ["a", "b"]})
     s = setting()
-    assert recalling(graph, s) is s
+    assert recalling(graph, list(ids.values()), s) is s
     for name, lesson in (("a", "one"), ("b", "two")):
         graph = marked(graph, ids[name], feedback=lesson)
-    (message,) = recalling(graph, s).messages
+    (message,) = recalling(graph, [ids["a"], ids["b"]], s).messages
     assert message["content"] == "q\n\nThese were your thoughts on earlier attempts:\n\none\n\ntwo"
 
 
@@ -260,7 +260,7 @@ def test_a_specialist_that_cannot_rewrite_or_recall_is_refused() -> None:
     with pytest.raises(InputError, match="has not learned to rewrite"):
         drive(rewrite(graph, [(ids["a"], 1)], s, Allowance()))
     with pytest.raises(InputError, match="has not learned to retry"):
-        recalling(graph, s)
+        recalling(graph, [ids["a"]], s)
 
 
 async def test_plain_and_async_runs_agree_and_change_no_input() -> None:

@@ -12,7 +12,6 @@ from rlm_agent.operators.select import (
     follow,
     likelihood,
     most_visited,
-    open_leaves,
     own_value,
     policy_priors,
     puct,
@@ -112,12 +111,6 @@ def test_top_keeps_the_best_and_leaves_ties_in_their_order() -> None:
     graph, ids = finals(["a", "b", "c", "d"], [0.2, 0.7, 0.2, 0.9])
     assert top(graph, ids, own_value, 3) == [ids[3], ids[1], ids[0]]
     assert top(graph, ids, own_value, 9) == [ids[3], ids[1], ids[0], ids[2]]
-
-
-def test_open_leaves_are_open_and_childless() -> None:
-    graph, ids = grown({"q": ["a", "b", "c"], "a": ["aa"]})
-    graph = marked(graph, ids["b"], closed=True)
-    assert open_leaves(graph) == [ids["aa"], ids["c"]]
 
 
 def test_the_likelihood_of_a_chain_is_that_of_all_its_steps() -> None:

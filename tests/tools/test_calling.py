@@ -18,6 +18,21 @@ from rlm_agent.tools.wrapping import WrappedTool
 SHORT = Limits(seconds=0.2, characters=40)
 
 
+class Rude(dict[str, int]):
+    """A result that does not want to be looked at."""
+
+    def __len__(self) -> int:
+        raise RuntimeError
+
+
+class Tiring(list[int]):
+    """A result that nobody looks at for long."""
+
+    def __iter__(self) -> Iterator[int]:
+        yield from [0] * 100
+        raise RuntimeError
+
+
 def tool(function: Callable[[str], object]) -> Tool:
     return WrappedTool("tool", "a tool", plain=function)
 
@@ -68,6 +83,8 @@ Called = Callable[..., list[str]]
         ("\ud800", "?"),
         (b"bytes", "Error: the tool returned bytes, which is no text"),
         (object, "Error: the tool returned type, which is no text"),
+        pytest.param(10**5000, "Error: the tool returned int, which is no text", id="huge"),
+        (Rude(), "Error: the tool returned Rude, which is no text"),
     ],
 )
 def test_what_is_returned_becomes_text(called: Called, result: object, text: str) -> None:
@@ -81,8 +98,13 @@ def test_a_result_that_contains_itself_is_told_of(called: Called) -> None:
 
 
 def test_far_too_much_is_cut_off_and_its_length_told(called: Called) -> None:
-    (text,) = called(lambda argument: "y" * 10_000_000)
-    assert text == "y" * 40 + " … (10000000 characters in all)"
+    limits = Limits(seconds=20, characters=40)
+    (text,) = called(lambda argument: "y" * 100_000_000, limits=limits)
+    assert text == "y" * 40 + " … (100000000 characters in all)"
+    (text,) = called(lambda argument: Tiring([1]), limits=limits)
+    assert text == "[" + "0, " * 12 + "0, … (cut off)"
+    (text,) = called(lambda argument: list(range(10**6)), limits=limits)
+    assert text == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1 … (cut off)"
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,17 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from rlm_agent.models.gguf.chat import ChatTemplate
 from rlm_agent.models.gguf.engine.engine import Engine
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
 from rlm_agent.models.gguf.file import binding
+from rlm_agent.models.gguf.toolcalls import Function, Style, Tool, call_grammar
 from rlm_agent.models.prompts import Prompts
 from rlm_agent.models.protocols import Completion, Decoding, Message, Request
-from rlm_agent.structure.errors import InputError, PromptTooLongError
+from rlm_agent.structure.errors import GrammarError, InputError, PromptTooLongError
+from rlm_agent.tools.syntax import REACT, JsonCalls, Syntax
 
 
 class GGUFPolicy:
@@ -38,7 +41,7 @@ class GGUFPolicy:
             path, context=context, threads=threads, gpu_layers=gpu_layers, exact=exact, adapters=adapters
         )
         self.file = self.engine.file
-        self._template = ChatTemplate(self.file)
+        self.template = ChatTemplate(self.file)
         self.adapter = adapter
         named = f":{adapter}" if adapter else ""
         self.identity = f"gguf:{self.file.identity}:{self.engine.settings.identity}{named}"
@@ -46,6 +49,33 @@ class GGUFPolicy:
         self.decoding = _recommended(self.file.metadata)
         self.prompts = _prompts(self.file.metadata)
         self._named: dict[str, int] = {}
+
+    @property
+    def syntax(self) -> Syntax:
+        """How it calls tools: in JSON, as its chat template shows; a specialist and others in lines of text.
+
+        Where the template opens a call by a control token, which leaves no text, a label stands there.
+        """
+        style = self.template.style
+        if self.task is not None or not self.template.knows_tools:
+            return REACT
+        if style.bare or style.silent or style.listed or not style.closing:
+            return JsonCalls(key=style.arguments)
+        return JsonCalls(style.opening, style.closing, style.arguments)
+
+    def call_grammar(self, tools: Sequence[tuple[str, Mapping[str, Any]]], syntax: Syntax) -> str | None:
+        """See `Calling`; None also for schemas that no grammar can be made of."""
+        if not isinstance(syntax, JsonCalls):
+            return None
+        style = Style("steps", syntax.opening, syntax.closing, syntax.key)
+        defined = [
+            Tool(type="function", function=Function(name=name, parameters=schema)) for name, schema in tools
+        ]
+        try:
+            grammar = call_grammar(defined, parallel=True, style=style)
+        except GrammarError:
+            return None
+        return grammar and grammar.replace('"\\n"? call "\\n"? ', "call ").replace('("\\n" ', '("" ')
 
     def close(self) -> None:
         """Free the model; the policy cannot be used afterwards."""
@@ -70,7 +100,7 @@ class GGUFPolicy:
 
     def release(self, messages: Sequence[Message], dead: Sequence[tuple[str, str]]) -> None:
         """See `Caching`; the cells of these branches are given back between two batches."""
-        start = self._template.tokens(messages)
+        start = self.template.tokens(messages)
         named = tuple(self._named)
         for parent, prefix in dead:
             tokens = (*start, *self._tokenize(prefix, named))
@@ -81,7 +111,7 @@ class GGUFPolicy:
 
         In `prefix`, a text that is among `special` stands for the token of that text.
         """
-        start = self._template.tokens(messages)
+        start = self.template.tokens(messages)
         if len(start) >= self.engine.longest:
             raise PromptTooLongError(
                 f"the prompt has {len(start)} tokens and the model's context {self.engine.longest}; "

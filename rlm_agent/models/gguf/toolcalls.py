@@ -167,6 +167,17 @@ def call_grammar(
     return "\n".join(rules)
 
 
+def either_grammar(*grammars: str) -> str:
+    """The grammar of texts that follow one of several."""
+    roots = " | ".join(f"e{i}-root" for i in range(len(grammars)))
+    return "\n".join([f"root ::= {roots}", *(_renamed(each, f"e{i}-") for i, each in enumerate(grammars))])
+
+
+def call_id(seed: int, index: int) -> str:
+    """The id of a call: nine hexadecimal digits, as some templates want them."""
+    return f"{derive_seed(seed, 'call', index):016x}"[-9:]
+
+
 def json_grammar(schema: Mapping[str, Any] | None = None) -> str:
     """The grammar of a text that is JSON after `schema`, or any JSON object.
 
@@ -328,7 +339,7 @@ def parse_calls(
         if block.calls or match[0].strip():  # JSON that nothing announces as a call is just text
             unread += block.unread
     content = "".join([*kept, text[at:]])
-    calls = tuple(Call(id=_id(seed, i), type="function", function=each) for i, each in enumerate(called))
+    calls = tuple(Call(id=call_id(seed, i), type="function", function=each) for i, each in enumerate(called))
     return Parsed(content.strip() if calls else content, calls, tuple(unread))
 
 
@@ -397,10 +408,6 @@ def _after_call(text: str, end: int, style: Style) -> int:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
-
-
-def _id(seed: int, index: int) -> str:
-    return f"{derive_seed(seed, 'call', index):016x}"[-9:]
 
 
 _SHOWN = 200

@@ -18,8 +18,8 @@ Preferences = Mapping[str, Mapping[str, float]]
 
 
 def ranked(graph: ThoughtGraph) -> list[str]:
-    """The thoughts that take part in the ranking, in the order of `walk`: those that were admitted."""
-    return [id for id in graph.walk() if "preferences" in graph.stats[id]]
+    """The thoughts that take part in the ranking, in the order of their birth: those that were admitted."""
+    return graph.stats[graph.root].get("ranked", [])
 
 
 def admit(graph: ThoughtGraph, ids: Sequence[str]) -> Writes:
@@ -28,11 +28,13 @@ def admit(graph: ThoughtGraph, ids: Sequence[str]) -> Writes:
     It is finished thoughts that are ranked; what was closed at its birth is therefore opened.
     """
     said = {graph.thoughts[id]["text"].strip() for id in ranked(graph)} | {""}
-    stats = {}
+    stats = dict[str, Stats]()
     for id in ids:
         if (text := graph.thoughts[id]["text"].strip()) not in said:
             said.add(text)
             stats[id] = Stats({**graph.stats[id], "closed": False, "preferences": {}})
+    if stats:
+        stats[graph.root] = Stats({**graph.stats[graph.root], "ranked": [*ranked(graph), *stats]})
     return Writes({}, stats)
 
 
@@ -110,11 +112,11 @@ def local_score(graph: ThoughtGraph, id: str, preferences: Preferences) -> float
 def borda_values(
     graph: ThoughtGraph, ids: Sequence[str], preferences: Preferences, *, alpha: float
 ) -> dict[str, float]:
-    """The value of each in [0, 1]: α · Q_g + (1 − α) · Q_l, with Q_g alone where there is no Q_l."""
-    values = {}
-    for id, overall in quantiles(ids, preferences).items():
+    """The value of each in [0, 1]: α · Q_g + (1 − α) · Q_l, with Q_g alone where there is no Q_l; ordered."""
+    overall, values = quantiles(ids, preferences), {}
+    for id in ids:
         near = local_score(graph, id, preferences)
-        values[id] = overall if near is None else alpha * overall + (1 - alpha) * near
+        values[id] = overall[id] if near is None else alpha * overall[id] + (1 - alpha) * near
     return values
 
 

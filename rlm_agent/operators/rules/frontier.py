@@ -6,27 +6,33 @@ It holds nothing that does not follow from the graph of thoughts, so that it can
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from rlm_agent.operators.prune import state_of
+from rlm_agent.structure.index import state_of
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 Promise = Callable[[ThoughtGraph, str, Mapping[str, float]], float | None]
 """What the next child of a thought is worth, from its children's promises; None if it has none itself."""
+
+Full = Callable[[ThoughtGraph, str], bool]
+"""Whether a thought can have no further child, though what descends from it can."""
 
 
 class Frontier:
     """The promises of all thoughts, the open ones ordered for each depth, and the states that are known.
 
     An open thought's index is its promise / the steps that are missing to the mean length of the chains that
-    have ended, at least 1. `root` is the very record of the root from which the frontier was made, and
-    `round` the round that it is good for: see `fits`.
+    have ended, at least 1; one that is full has none. `root` is the very record of the root from which the
+    frontier was made, and `round` the round that it is good for: see `fits`.
     """
 
-    def __init__(self, graph: ThoughtGraph, round: int, promise: Promise) -> None:
+    def __init__(
+        self, graph: ThoughtGraph, round: int, promise: Promise, full: Full = lambda graph, id: False
+    ) -> None:
         self.round = round
         self.promises: dict[str, float] = {}
         self.states: set[str] = set()
         self._root = graph.thoughts[graph.root]
         self._promise = promise
+        self._full = full
         self._lengths = self._ended = 0
         self._heaps: dict[int, list[tuple[float, tuple[int, ...], str]]] = {}
         self._take_up(graph, reversed(list(graph.walk())))
@@ -87,10 +93,13 @@ class Frontier:
                 self.promises.pop(id, None)
                 continue
             self.promises[id] = promise
-            if not graph.stats[id]["closed"]:
+            if self._is_open(graph, id):
                 place = tuple(graph.thoughts[step]["index"] for step in graph.path(id)[1:])
                 heap = self._heaps.setdefault(graph.thoughts[id]["depth"], [])
                 heapq.heappush(heap, (-promise, place, id))
+
+    def _is_open(self, graph: ThoughtGraph, id: str) -> bool:
+        return not graph.stats[id]["closed"] and not self._full(graph, id)
 
     def _first(self, graph: ThoughtGraph, depth: int, count: int) -> list[tuple[float, tuple[int, ...], str]]:
         """The best of one depth; entries that have been overtaken since they were made are thrown away."""
@@ -99,7 +108,7 @@ class Frontier:
         while heap and len(first) < count:
             entry = heapq.heappop(heap)
             worth, _, id = entry
-            stands = not graph.stats[id]["closed"] and self.promises.get(id) == -worth
+            stands = self._is_open(graph, id) and self.promises.get(id) == -worth
             if stands and entry not in first:
                 first.append(entry)
         for entry in first:

@@ -4,30 +4,32 @@ Source: LATS (Zhou et al., arXiv 2310.04406), §4, and the authors' code for Hot
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from rlm_agent.models.drive import Asking
-from rlm_agent.operators.act import advance, is_observation, observed
 from rlm_agent.operators.evaluate import evaluate
 from rlm_agent.operators.prune import alike, close, duplicates, twin
+from rlm_agent.operators.rules.means import Means
+from rlm_agent.operators.rules.observations import is_observation, observed
 from rlm_agent.operators.select import best, own_value
 from rlm_agent.operators.setting import Outcome, Setting, nothing, only
 from rlm_agent.structure.budget import Allowance
+from rlm_agent.structure.index import ENDS
 from rlm_agent.structure.thoughts import ThoughtGraph
 from rlm_agent.tasks.answers import normalise
-from rlm_agent.tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
     """How moves are simulated: so many new ones (`branching`) at each thought on the way, up to `depth` moves
-    a chain, valued by λ = `share` as in `value`, with `tools` or without.
+    a chain, valued by λ = `share` as in `value`, with `means` or without.
     """
 
     branching: int
     depth: int
     share: float
-    tools: Toolbox | None = None
+    means: Means = field(default_factory=Means)
 
     def run(
         self, graph: ThoughtGraph, start: str, count: int, setting: Setting, allowance: Allowance
@@ -38,7 +40,7 @@ class Simulation:
         outcome, id = nothing(), start
         while True:
             grown, left = graph.updated(outcome.writes), allowance.less(outcome.usage)
-            written = yield from advance(grown, [(id, count)], setting, self.tools, left)
+            written = yield from self.means.advance(grown, [(id, count)], setting, left)
             grown, left = grown.updated(written.writes), left.less(written.usage)
             whole = [new for new in written.outputs if observed(grown, new) == twin(grown, new) == new]
             judged = yield from evaluate(grown, whole, setting, left)
@@ -106,12 +108,17 @@ def new_failures(graph: ThoughtGraph, fresh: Sequence[str], most: int) -> list[s
     wrong = [id for id, value in values.items() if value == 0.0]
     if not wrong or 1.0 in values.values():
         return []
-    reflected = [id for id in graph.finals() if "feedback" in graph.stats[id]]
-    known = {normalise(graph.thoughts[id]["answer"]) for id in reflected}
+    known_ends = reflected(graph, most)
+    known = {normalise(graph.thoughts[id]["answer"]) for id in known_ends}
     first: dict[str, str] = {}
     for id in wrong:
         first.setdefault(normalise(graph.thoughts[id]["answer"]), id)
-    return [id for answer, id in first.items() if answer not in known][: max(0, most - len(reflected))]
+    return [id for answer, id in first.items() if answer not in known][: most - len(known_ends)]
+
+
+def reflected(graph: ThoughtGraph, most: int) -> list[str]:
+    """The first `most` ends that were reflected on."""
+    return list(islice((id for id in graph.find(ENDS) if "feedback" in graph.stats[id]), most))
 
 
 def _usable(graph: ThoughtGraph, ids: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Calls: the jobs that one caller asks for together, and the order in which callers take turns."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 
@@ -11,11 +11,13 @@ from rlm_agent.models.gguf.engine.jobs import Job, Result
 class Call:
     """Some jobs of one caller; `future` gets their results, in order, when the last of them has ended.
 
-    Cancelling the future cancels what is left of the jobs.
+    Cancelling the future cancels what is left of the jobs. `heard` is called in the engine's thread with the
+    bytes of each token that is drawn; it has to be quick and must not raise.
     """
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], heard: Callable[[bytes], None] | None = None) -> None:
         self.jobs = list(jobs)
+        self.heard = heard
         self.future: Future[list[Result]] = Future()
         self._results: dict[int, Result] = {}
 

@@ -3,10 +3,13 @@
 import asyncio
 import os
 import threading
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from rlm_agent.models.gguf.engine.adapters import Adapters
 from rlm_agent.models.gguf.engine.cache import Cache
@@ -91,10 +94,60 @@ class Engine:
     async def acomplete(self, jobs: Sequence[Job]) -> list[Result]:
         """See `complete`; cancelling the task cancels the jobs."""
         self._require_usable(jobs)
-        while not self._room.acquire(blocking=False):  # noqa: ASYNC110  what wakes threads wakes no loop
-            await asyncio.sleep(0.01)
+        await self._enter()
         try:
             return await asyncio.wrap_future(self._submit(jobs).future)
+        finally:
+            self._room.release()
+
+    def stream(self, job: Job, *, timeout: float | None = None) -> Generator[bytes | Result]:
+        """The bytes of each token of a job as it is drawn, and in the end its result.
+
+        Leaving the iteration cancels the job. Raises what `complete` raises, and `TimeoutError` where it is
+        not through after `timeout` seconds.
+        """
+        self._require_usable([job])
+        end = None if timeout is None else time.monotonic() + timeout
+        pieces: SimpleQueue[bytes | None] = SimpleQueue()
+        with self._room:
+            call = self._submit([job], pieces.put)
+            call.future.add_done_callback(lambda _: pieces.put(None))
+            try:
+                while (piece := pieces.get(timeout=end and max(0.0, end - time.monotonic()))) is not None:
+                    yield piece
+                yield call.future.result()[0]
+            except Empty as error:
+                raise _too_slow(timeout) from error
+            finally:
+                call.future.cancel()
+
+    async def astream(
+        self,
+        job: Job,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  as in `stream`
+    ) -> AsyncGenerator[bytes | Result]:
+        """See `stream`; cancelling the task cancels the job, too."""
+        self._require_usable([job])
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[bytes | None]()
+        end = None if timeout is None else loop.time() + timeout
+
+        def put(piece: bytes | None) -> None:
+            with suppress(RuntimeError):  # the loop was closed, and nobody listens
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        await self._enter()
+        try:
+            call = self._submit([job], put)
+            call.future.add_done_callback(lambda _: put(None))
+            try:
+                while (piece := await _before(end, pieces)) is not None:
+                    yield piece
+                yield call.future.result()[0]
+            except TimeoutError as error:
+                raise _too_slow(timeout) from error
+            finally:
+                call.future.cancel()
         finally:
             self._room.release()
 
@@ -113,8 +166,12 @@ class Engine:
         """Fail what is under way and free the model; the engine cannot be used afterwards."""
         self._close()
 
-    def _submit(self, jobs: Sequence[Job]) -> Call:
-        call = Call(jobs)
+    async def _enter(self) -> None:
+        while not self._room.acquire(blocking=False):  # noqa: ASYNC110  what wakes threads wakes no loop
+            await asyncio.sleep(0.01)
+
+    def _submit(self, jobs: Sequence[Job], heard: Callable[[bytes], None] | None = None) -> Call:
+        call = Call(jobs, heard)
         if jobs:
             self._worker.submit(call)
         else:
@@ -127,6 +184,16 @@ class Engine:
         for job in jobs:
             if job.adapter not in self._adapters:
                 raise InputError(f"there is no adapter {job.adapter!r}; load the model with it")
+
+
+async def _before(end: float | None, pieces: asyncio.Queue[bytes | None]) -> bytes | None:
+    """The next piece; `TimeoutError` where none has come by the loop's time `end`."""
+    async with asyncio.timeout_at(end):
+        return await pieces.get()
+
+
+def _too_slow(timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"the model was not through after {timeout} seconds; allow more, or fewer tokens")
 
 
 def _stop(worker: Worker, pid: int) -> None:

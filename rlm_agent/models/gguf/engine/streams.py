@@ -126,6 +126,8 @@ class Stream:
         spells = self.grammar is not None and not pieces.ends(token)
         piece = pieces.spelled(token) if spells else pieces[token]
         self.text += piece
+        if self.call.heard is not None:
+            self.call.heard(piece)
         self.finish = self._ended(token, len(piece), pieces)
 
     def _ended(self, token: int, length: int, pieces: "Pieces") -> Finish | None:

@@ -1,0 +1,1 @@
+"""Problems whose prices, weights and units stand only in a collection of documents."""
