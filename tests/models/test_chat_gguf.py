@@ -209,15 +209,23 @@ def test_a_broken_answer_is_told_beside_the_raw_one(chat: ChatGGUF) -> None:
     assert both["parsing_error"] is not None
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_with_tools_and_a_schema_an_answer_is_either(chat: ChatGGUF, seed: int) -> None:
+@pytest.mark.parametrize("first", ["<", "{"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_with_tools_and_a_schema_an_answer_is_either(chat: ChatGGUF, first: str, seed: int) -> None:
+    """The first letter, which the bias decides, is that of a call or that of an object."""
     schema = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
     form = {"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}}
-    message = chat.bind_tools([add], response_format=form, seed=seed).invoke("Add 2 and 3.")
-    if message.tool_calls:
+    bias = dict.fromkeys(chat.get_token_ids(first), 100.0)
+    model = chat.bind_tools(
+        [add], parallel_tool_calls=False, response_format=form, logit_bias=bias, seed=seed
+    )
+    message = model.invoke("Add 2 and 3.")
+    if first == "<":
         assert not message.content
-        assert set(message.tool_calls[0]["args"]) == {"a", "b"}
+        (call,) = message.tool_calls
+        assert set(call["args"]) == {"a", "b"}
     else:
+        assert not message.tool_calls
         assert set(json.loads(str(message.content))) == {"sum"}
 
 
