@@ -160,3 +160,14 @@ class Machine(RuleBasedStateMachine):
 
 TestRadixTree = Machine.TestCase
 TestRadixTree.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_what_was_put_aside_before_the_kept_length_outlives_a_release() -> None:
+    tree = RadixTree()
+    tree.place(1, (1, 1), None, 1)
+    tree.settle(1)
+    for node in tree.inside():
+        node.aside = Blob(node.start, node.end, b"")
+    tree.put_aside()
+    assert tree.forget((1, 1), 1, None) == []
+    assert tree.match((1, 1), None, 2).length == 1

@@ -188,6 +188,8 @@ class RadixTree:
         ended = length == node.end and not node.children and length >= len(tokens) - 2
         if length <= keep or not (ended or length == len(tokens)):
             return []
+        if node.start < keep and not node.users:
+            self._split(node, keep - node.start)  # what was put aside before goes on being known
         nodes = [node]
         for below in nodes:  # grows while it is gone through
             nodes += below.children.values()
