@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import islice
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlm_agent.tasks.calculations import Calculated, Calculation
@@ -41,6 +41,7 @@ def test_what_is_calculated_with_is_in_the_question_or_was_calculated_before(see
 
 
 @given(seeds)
+@example(130)  # 971 of 621 whistles were faulty
 @settings(max_examples=40)
 def test_every_calculation_but_the_last_is_needed_and_results_can_be_counted(seed: int) -> None:
     for problem in some(seed):

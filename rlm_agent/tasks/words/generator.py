@@ -41,8 +41,13 @@ def word_problems(rng: random.Random) -> Iterator[Calculated]:
     while True:
         sheet = Sheet()
         text = rng.choices(stories, weights)[0](rng, sheet)
-        if 2 <= len(sheet.done) <= LONGEST:
+        if 2 <= len(sheet.done) <= LONGEST and _counts(sheet):
             yield Calculated(text, tuple(sheet.done))
+
+
+def _counts(sheet: Sheet) -> bool:
+    """Whether all results can be counted: a machine may have made less than what is said to be faulty."""
+    return not any(one.result.startswith("-") for one in sheet.done)
 
 
 def draw_words(split: Split, rng: random.Random) -> Iterator[Calculated]:
