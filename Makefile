@@ -1,7 +1,9 @@
-# make demo      a search with the small model of the package, in a fresh environment
-# make test      what CI runs: lint, types, layers, and all tests but the slow ones
-# make test-all  every test, and new random examples
-# make lint      lint, types and layers alone
+# make demo         a search with the small model of the package, in a fresh environment
+# make test         what CI runs: lint, types, layers, and all tests but the slow ones
+# make test-all     every test, and new random examples
+# make test-oldest  the tests of CI under the oldest releases that pyproject.toml allows, in .venv-oldest
+# make test-server  the tests of LangGraph Server, which is installed in .venv-studio
+# make lint         lint, types and layers alone
 #
 # Everything happens in .venv, which `PYTHON` (3.11 or later) makes when it is missing:
 #   make test PYTHON=python3.12
@@ -9,10 +11,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMPS := .venv/.stamps
+OLDEST := .venv-oldest
+STUDIO := .venv-studio
+comma := ,
 PIP := $(BIN)/python -m pip install -qq --constraint constraints.txt
-TEST_EXTRAS := local,agents,tools,mcp,retrieval,persist,train,bench,plot
+TEST_EXTRAS := local,agents,tools,mcp,retrieval,persist,train,serve,bench,plot,tracing
 
-.PHONY: demo test test-all lint
+.PHONY: demo test test-all test-oldest test-server lint
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/demo
@@ -24,6 +29,12 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest --hypothesis-profile=explore
+
+test-oldest: $(OLDEST)/.stamp
+	$(OLDEST)/bin/python -m pytest -m "not slow"
+
+test-server: $(STUDIO)/.stamp
+	LANGGRAPH_BIN=$(STUDIO)/bin/langgraph $(BIN)/python -m pytest tests/graphs/test_server.py
 
 lint: $(STAMPS)/test
 	$(BIN)/python -m ruff check .
@@ -47,4 +58,20 @@ $(STAMPS)/demo: pyproject.toml constraints.txt | $(STAMPS)/venv
 
 $(STAMPS)/test: $(STAMPS)/demo
 	$(PIP) --editable ".[$(TEST_EXTRAS)]" --group dev
+	@touch $@
+
+# uv chooses the releases, pip installs them: what pip has compiled before it need not compile again.
+$(OLDEST)/.stamp: pyproject.toml constraints.txt $(STAMPS)/test
+	"$(PYTHON)" -m venv --clear $(OLDEST)
+	$(BIN)/python -m uv pip compile --quiet pyproject.toml --resolution lowest-direct --group dev \
+		$(foreach extra,$(subst $(comma), ,$(TEST_EXTRAS)),--extra $(extra)) \
+		--constraint constraints.txt --python $(OLDEST)/bin/python --output-file $(OLDEST)/releases.txt
+	$(OLDEST)/bin/python -m pip install -qq --requirement $(OLDEST)/releases.txt
+	$(OLDEST)/bin/python -m pip install -qq --no-deps --editable .
+	@touch $@
+
+# An environment of its own: the server pins versions that the development tools do not share.
+$(STUDIO)/.stamp: pyproject.toml constraints.txt $(STAMPS)/test
+	"$(PYTHON)" -m venv --clear $(STUDIO)
+	$(STUDIO)/bin/python -m pip install -qq --constraint constraints.txt --editable ".[local,studio]"
 	@touch $@

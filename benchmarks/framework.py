@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, Verdict, create_reasoner
@@ -41,11 +42,14 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "armap, reflexion": {"n": 100_000, "planner": "reflexion"},
     "coat": {},
     "llama_berry": {"patience": 10**9},
+    "llama_berry, all new": {},
     "chain": {},
     "react": {},
 }
 CHAINS = ("chain", "react")
 """What writes one chain at a time: here one of as many steps as there are to be thoughts."""
+ALL_NEW = ("llama_berry, all new",)
+"""Where the policy never says the same twice: all solutions are ranked, and each changes the ranks."""
 
 
 def script(question: str, prefix: str) -> list[Reply]:
@@ -57,6 +61,19 @@ def script(question: str, prefix: str) -> list[Reply]:
 def endless(question: str, prefix: str) -> list[Reply]:
     """One way on, and no end."""
     return [("a step", -1.0)]
+
+
+def all_new() -> Script:
+    """One solution, another one each time."""
+    numbers = count()
+    return lambda question, prefix: [(f"solution {next(numbers)}", -1.0, True)]
+
+
+def script_of(name: str) -> Script:
+    """What the policy says to a strategy."""
+    if name in ALL_NEW:
+        return all_new()
+    return endless if name in CHAINS else script
 
 
 class Clock:
@@ -103,7 +120,7 @@ def cost(name: str, parameters: dict[str, Any], thoughts: int) -> float:
     clock, chain = Clock(), name in CHAINS
     reasoner = create_reasoner(
         name.split(",")[0],
-        TimedPolicy(endless if chain else script, clock),
+        TimedPolicy(script_of(name), clock),
         value=TimedValue(clock),
         steps=ENDLESS if chain else STEPS,
         budget=Budget(nodes=thoughts),

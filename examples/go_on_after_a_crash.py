@@ -33,6 +33,7 @@ class Flaky:
 mini = load_policy("mini")
 assert isinstance(mini, GGUFPolicy)
 options: dict[str, Any] = {"seed": 7, "stop_when_verified": False, "budget": Budget(tokens=500)}
+options["retry"] = False  # a lost connection is tried again otherwise
 thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
 question = {"messages": [("user", "2 3 10 10 : 24")]}
 

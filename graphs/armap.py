@@ -10,6 +10,7 @@ from typing import Literal
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.mcts import create_mcts
 from rlm_agent.graphs.shared.chains import sample_chains
@@ -32,6 +33,7 @@ _HALF = 0.5
 _MEMORY = 3  # reflections that an attempt has in mind: "usually set to 1-3" (Reflexion, §3)
 
 
+@takes_context
 def create_armap(
     model: Model = "mini",
     *,

@@ -8,6 +8,7 @@ import math
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.beams import begin, best_answer, leaves, ranking
 from rlm_agent.graphs.shared.retrieving import furnish
@@ -19,6 +20,7 @@ from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
+@takes_context
 def create_beam_search(
     model: Model = "mini",
     *,

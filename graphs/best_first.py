@@ -11,6 +11,7 @@ from functools import partial
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.retrieving import furnish
 from rlm_agent.models.resolve import load_policy
@@ -28,6 +29,7 @@ _KEPT = 64
 """How many searches' frontiers are kept from round to round; others are made anew."""
 
 
+@takes_context
 def create_best_first(
     model: Model = "mini",
     *,

@@ -3,6 +3,7 @@
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules
 from rlm_agent.graphs.shared.chains import sample_chains
 from rlm_agent.graphs.shared.retrieving import furnish
@@ -12,6 +13,7 @@ from rlm_agent.operators.select import best, vote
 from rlm_agent.tasks.answers import normalise
 
 
+@takes_context
 def create_best_of_n(
     model: Model = "mini",
     *,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.beams import begin, best_answer, leaves
 from rlm_agent.graphs.shared.tagged import tagged_steps
@@ -31,6 +32,7 @@ _STEPS = Steps(max_steps=64, answer=free_answer)
 """Of a general model: a line is a step, and the policy ends the chain."""
 
 
+@takes_context
 def create_coat(
     model: Model = "mini",
     *,

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.beams import begin, best_answer, hopeless, leaves, ranking
 from rlm_agent.graphs.shared.retrieving import furnish
@@ -21,6 +22,7 @@ from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
+@takes_context
 def create_dvts(model: Model = "mini", *, n: int = 16, width: int = 4, **common: Unpack[Common]) -> Reasoner:
     """A reasoner that searches n / `width` subtrees of the root, independently of each other.
 

@@ -11,17 +11,18 @@ from functools import partial
 from langgraph.graph import END, START
 from typing_extensions import Unpack
 
-from rlm_agent.graphs.machine.common import Common, Model, parts_of
+from rlm_agent.graphs.machine.common import Common, Model, compiling, parts_of
+from rlm_agent.graphs.machine.graph import SearchGraph, takes_context
 from rlm_agent.graphs.machine.layout import kept_answer, lay_out, operations_state
 from rlm_agent.graphs.machine.operations import OperationNodes
+from rlm_agent.graphs.machine.policies import Retry
 from rlm_agent.graphs.machine.rules import Parts, Reasoner, Rules, Search, Told
-from rlm_agent.graphs.machine.skeleton import BothWays, SearchGraph
-from rlm_agent.graphs.machine.state import ReasonerInput, ReasonerOutput
 from rlm_agent.models.drive import Asking
 from rlm_agent.operators.operations.base import Operation
 from rlm_agent.operators.operations.choosing import KeepBest, Score, Selector
 from rlm_agent.operators.operations.making import Generate, Improve
 from rlm_agent.operators.operations.texts import lineage
+from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.formats import WHOLE
 from rlm_agent.structure.steps import Steps
 from rlm_agent.structure.wholes import in_one
@@ -31,6 +32,7 @@ _TEXTS = Steps(format=WHOLE, max_tokens=512)
 _SOLUTIONS = replace(_TEXTS, answer=free_answer)
 
 
+@takes_context
 def create_graph_of_thoughts(
     model: Model = "mini", *, operations: Sequence[Operation] | None = None, **common: Unpack[Common]
 ) -> Reasoner:
@@ -54,6 +56,8 @@ def create_graph_of_thoughts(
     that the verifier accepts. `common` is documented at `Common`; with operations of one's own there is no
     system prompt unless one is given. Raises `InputError` for a graph that cannot run, see `lay_out`.
     """
+    if common.get("review") is not None:
+        raise InputError("a graph of operations has no rounds to review; give interrupt_before instead")
     whole = _SOLUTIONS if operations is None else _TEXTS
     parts = parts_of("graph_of_thoughts", model, common, {}, whole=whole)
     if operations is None:
@@ -61,13 +65,13 @@ def create_graph_of_thoughts(
         operations = default_operations(parts)
     else:
         parts = replace(parts, system_prompt=common.get("system_prompt"))
+    if parts.memory is not None and parts.memory.reuse:
+        raise InputError("a graph of operations runs them all; leave reuse out of its memory")
     layout = lay_out(operations, parts)
     rules = Rules(select=lambda search: [], answer=partial(kept_answer, layout), narrate=tell_sources)
     name = common.get("name") or "graph_of_thoughts"
     nodes = OperationNodes(name, f"graph_of_thoughts:{layout.identity}", rules, parts, layout)
-    return _drawn(nodes).compile(
-        name=name, checkpointer=common.get("checkpointer"), store=common.get("store")
-    )
+    return _drawn(nodes, common.get("retry", True)).compile(name=name, **compiling(common))
 
 
 def default_operations(parts: Parts) -> list[Operation]:
@@ -103,17 +107,14 @@ def tell_sources(search: Search, best: str) -> Asking[Told]:
     return Told([search.graph.thoughts[id]["text"] for id in lineage(search.graph, best)])
 
 
-def _drawn(nodes: OperationNodes) -> SearchGraph:
+def _drawn(nodes: OperationNodes, retry: Retry) -> SearchGraph:
     """The user's graph between begin and conclude."""
     layout = nodes.layout
-    builder = SearchGraph(
-        operations_state(nodes.parts.budget), input_schema=ReasonerInput, output_schema=ReasonerOutput
-    )
-    builder.search = nodes
-    builder.add_node("begin", BothWays("begin", nodes.begin))
+    builder = SearchGraph(nodes, operations_state(nodes.parts.budget), retry)
+    builder.add_operator("begin", nodes.begin)
     for operation in layout.operations:
-        builder.add_node(operation.name, BothWays(operation.name, nodes.operation(operation)))
-    builder.add_node("conclude", BothWays("conclude", nodes.conclude))
+        builder.add_operator(operation.name, nodes.operation(operation))
+    builder.add_operator("conclude", nodes.conclude)
     builder.add_edge(START, "begin")
     for operation in layout.operations:
         before = layout.before[operation.name]

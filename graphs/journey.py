@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search, Told
 from rlm_agent.graphs.shared.beams import begin, best_answer, leaves, ranking
 from rlm_agent.models.drive import Asking
@@ -21,6 +22,7 @@ from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 from rlm_agent.tasks.answers import normalise
 
 
+@takes_context
 def create_journey(
     model: Model = "mini",
     *,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.beams import best_answer
 from rlm_agent.graphs.shared.retrieving import furnish
@@ -18,7 +19,8 @@ from rlm_agent.models.drive import Asking
 from rlm_agent.models.prompts import prompts_of
 from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.backpropagate import average
-from rlm_agent.operators.evaluate import verify
+from rlm_agent.operators.edit import human
+from rlm_agent.operators.evaluate import evaluate, verify
 from rlm_agent.operators.prune import all_closed, exhausted
 from rlm_agent.operators.refine import critique, recalling
 from rlm_agent.operators.rules.observations import observed
@@ -33,6 +35,7 @@ from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 _FIRST = 1e6  # above all that a visited child may reach
 
 
+@takes_context
 def create_lats(
     model: Model = "mini",
     *,
@@ -121,13 +124,21 @@ def create_lats(
     rules = Rules(
         select=select,
         expand=expand,
-        evaluate=verify,  # the value model is asked as soon as a move is written
+        evaluate=_judge,
         backpropagate=backup,
         answer=best_answer,
         rounds=simulations,
         traced=means.traced,
     )
     return build(strategy, policy, rules, common)
+
+
+def _judge(
+    graph: ThoughtGraph, ids: Sequence[str], setting: Setting, allowance: Allowance
+) -> Asking[Outcome]:
+    """The value model has been asked of the policy's moves as soon as they were written, not of humans'."""
+    by_humans = any(human(graph.thoughts[id]) for id in ids)
+    return (evaluate if by_humans else verify)(graph, ids, setting, allowance)
 
 
 def _check(

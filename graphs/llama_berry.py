@@ -3,12 +3,15 @@
 Source: Zhang et al., arXiv 2410.02884: SR-MCTS, pairwise preferences, the Enhanced Borda Count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
-from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
+from rlm_agent.graphs.machine.graph import takes_context
+from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search, Told, tell_steps
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.preferences import choose_preference
 from rlm_agent.models.prompts import prompts_of
@@ -18,7 +21,9 @@ from rlm_agent.operators.evaluate import compare, evaluate
 from rlm_agent.operators.generate import generate
 from rlm_agent.operators.prune import all_closed, close, exhausted
 from rlm_agent.operators.refine import improve
-from rlm_agent.operators.rules.borda import admit, barren, highest_ranked, new_pairs, rerank
+from rlm_agent.operators.rules.borda import admit
+from rlm_agent.operators.rules.ranking import Ranking
+from rlm_agent.operators.rules.rivals import new_pairs
 from rlm_agent.operators.select import follow, uct
 from rlm_agent.operators.setting import Outcome, Setting, only
 from rlm_agent.operators.writing import Plan
@@ -30,9 +35,13 @@ from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 from rlm_agent.structure.wholes import in_one
 from rlm_agent.tasks.answers import free_answer
 
+RankingOf = Callable[[ThoughtGraph], Ranking]
+"""From a graph to the ranking of its solutions."""
+
 _WHOLE = Steps(format=WHOLE, max_tokens=1024, answer=free_answer)  # of a general model
 
 
+@takes_context
 def create_llama_berry(
     model: Model = "mini",
     *,
@@ -52,7 +61,7 @@ def create_llama_berry(
     max_children: a solution is fully explored, and the search goes on below it, once it has so many rewrites
         and one of them a higher Q (2).
     c: exploration in UCT, Q + c · √(ln (N + 1) / N_child) (1.4).
-    alpha: Q = α · Q_g + (1 − α) · Q_l, see `operators.rules.borda` (0.9).
+    alpha: Q = α · Q_g + (1 − α) · Q_l, see `operators.rules.ranking` (0.9).
     gamma: share of a child in the backup, Q ← (1 − γ) · Q + γ · Q_child (0.1).
     comparisons: with how many others a new solution is compared at most; the paper has all.
     patience: a solution is given up after so many rewrites that fail to say anything new.
@@ -65,9 +74,10 @@ def create_llama_berry(
     of which the policy has no usable critique. The highest Q holds the answer.
 
     Deviations: the constants are recalled but for c and the + 1, which its authors' MCTSr has. The paper
-    reads P off the logits of a trained model. All Q are computed anew each round, as each solution changes
-    the ranks; Q_l is the mean of P over parent and children, as we read it. Patience is ours. `common` is
-    documented at `Common`. Raises `InputError` for a specialist that cannot criticise, rewrite and compare.
+    reads P off the logits of a trained model. Each solution changes the ranks and so all Q, which follow from
+    the preferences; the statistics note them as of a solution's last visit, and all when the search ends. Q_l
+    is the mean of P over parent and children, as we read it. Patience is ours. `common` is documented at
+    `Common`. Raises `InputError` for a specialist that cannot criticise, rewrite and compare.
     """
     _check(starts, max_children, comparisons, patience, simulations, c=c, alpha=alpha, gamma=gamma)
     policy = load_policy(model)
@@ -77,23 +87,30 @@ def create_llama_berry(
     if isinstance(given := common.get("steps"), Steps):
         common["steps"] = in_one(given)
 
+    ranking_of = partial(Ranking.of, alpha=alpha, gamma=gamma)
+
+    offspring = partial(_offspring, ranking_of)
+
     def given_up(graph: ThoughtGraph, id: str) -> bool:
-        return id != graph.root and barren(graph, id) >= patience
+        barren = graph.stats[id]["children"] - len(offspring(graph, id))
+        return id != graph.root and barren >= patience
 
     def wants_children(graph: ThoughtGraph, id: str) -> bool:
-        children, own = graph.children(id), graph.stats[id]["q"]
-        better = [child for child in children if graph.stats[child]["q"] > own]
+        ranking, count = ranking_of(graph), graph.stats[id]["children"]
         if id == graph.root:
-            return len(children) < starts or all_closed(graph, children)
-        return len(children) < max_children or (all_closed(graph, better) and not given_up(graph, id))
+            return count < starts or all_closed(graph, offspring(graph, id))
+        better = [child for child in offspring(graph, id) if ranking.q(child) > ranking.q(id)]
+        return count < max_children or (all_closed(graph, better) and not given_up(graph, id))
 
     def scores(graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:
-        visits, stats = graph.stats[id]["visits"] + 1, [graph.stats[child] for child in children]
-        return [uct((one["q"] + 1) / 2, visits, one["visits"], c=c) for one in stats]
+        visits, ranking = graph.stats[id]["visits"] + 1, ranking_of(graph)
+        return [
+            uct((ranking.q(child) + 1) / 2, visits, graph.stats[child]["visits"], c=c) for child in children
+        ]
 
     def select(search: Search) -> Plan:
         graph = search.graph
-        leaf = follow(graph, wants_children, scores)
+        leaf = follow(graph, wants_children, scores, offspring)
         missing = starts - graph.stats[graph.root]["children"]
         return [] if leaf is None else [(leaf, max(1, missing) if leaf == graph.root else 1)]
 
@@ -104,16 +121,16 @@ def create_llama_berry(
     def assess(
         graph: ThoughtGraph, ids: Sequence[str], setting: Setting, allowance: Allowance
     ) -> Asking[Outcome]:
+        ranking = ranking_of(graph)
         outcome = yield from evaluate(graph, ids, setting, allowance)
-        outcome = outcome.followed_by(only(admit(graph.updated(outcome.writes), ids)))
+        outcome = outcome.followed_by(only(admit(graph.updated(outcome.writes), ids, ranking.said)))
         grown, left = graph.updated(outcome.writes), allowance.less(outcome.usage)
-        compared = yield from compare(grown, new_pairs(grown, ids, comparisons), setting, left)
+        compared = yield from compare(grown, new_pairs(grown, ids, ranking, comparisons), setting, left)
         return outcome.followed_by(compared)
 
     def back_up(search: Search) -> Writes:
         graph, fresh, dead = search.graph, search.run["fresh"], _beyond_critique(search)
-        writes = rerank(graph, alpha=alpha, gamma=gamma)
-        writes = writes.followed_by(visited(graph.updated(writes), fresh))
+        writes = ranking_of(graph).noted(visited(graph, fresh))
         writes = writes.followed_by(close(graph.updated(writes), dead))
         return writes.followed_by(exhausted(graph.updated(writes), [*fresh, *dead], given_up))
 
@@ -122,11 +139,23 @@ def create_llama_berry(
         expand=expand,
         evaluate=assess,
         backpropagate=back_up,
-        answer=highest_ranked,
+        answer=lambda graph, ids: ranking_of(graph).highest(graph, ids),
+        narrate=partial(_narrate, ranking_of),
         rounds=simulations,
         expand_as="refine",
     )
     return build("llama_berry", policy, rules, common, whole=_WHOLE)
+
+
+def _offspring(ranking_of: RankingOf, graph: ThoughtGraph, id: str) -> Sequence[str]:
+    """The children that were admitted; the others are closed."""
+    return ranking_of(graph).offspring.get(id, ())
+
+
+def _narrate(ranking_of: RankingOf, search: Search, best: str) -> Asking[Told]:
+    """The steps that lead to the answer; beside them, all Q are noted."""
+    told = yield from tell_steps(search, best)
+    return replace(told, outcome=only(ranking_of(search.graph).writes(search.graph)))
 
 
 def _beyond_critique(search: Search) -> list[str]:

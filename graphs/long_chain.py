@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search, Told
 from rlm_agent.graphs.shared.tagged import tagged_steps
 from rlm_agent.models.drive import Asking
@@ -40,6 +41,7 @@ _ANSWER = Steps(format=WHOLE, max_tokens=512, answer=free_answer)
 """The answer of a general model, in one piece behind its thinking."""
 
 
+@takes_context
 def create_long_chain(
     model: Model = "mini",
     *,
@@ -132,7 +134,7 @@ def _tagged(wait: str, thinking: int, waits: int) -> Rules:
 
 def _tip(graph: ThoughtGraph) -> str:
     """Where the chain has come to."""
-    return list(graph.walk())[-1]
+    return [id for id in graph.walk() if not graph.dropped(id)][-1]
 
 
 def _last_of_best(graph: ThoughtGraph, ids: Sequence[str]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Literal
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.retrieving import furnish
 from rlm_agent.models.resolve import load_policy
@@ -23,6 +24,7 @@ from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
+@takes_context
 def create_mcts(
     model: Model = "mini",
     *,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from rlm_agent.graphs.machine.inner import Create, Found, Inner, grown
+from rlm_agent.graphs.machine.inner import Asked, Create, Found, Inner, grown
 from rlm_agent.models.drive import adrive, ask_value, drive
 from rlm_agent.models.protocols import Candidate, Completion, Request, Score, Value
 from rlm_agent.models.values import VerifierValue, most_of
@@ -43,16 +43,19 @@ class ReasonerPolicy:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order, all searched for at once."""
-        return self._completions(self._inner.search([self._question(request) for request in requests]))
+        return self._completions(self._inner.search([self._asked(request) for request in requests]))
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
         """The same without blocking the event loop."""
-        return self._completions(await self._inner.asearch([self._question(one) for one in requests]))
+        return self._completions(await self._inner.asearch([self._asked(one) for one in requests]))
 
-    def _question(self, request: Request) -> dict[str, Any]:
+    def _asked(self, request: Request) -> Asked:
         gap = request.stop[0] if request.stop else ""
         given = request.prefix.split(gap)[:-1] if gap else [request.prefix] if request.prefix else []
-        return self._inner.question(request.messages, given, request.seed, request.max_tokens, request.calls)
+        question = self._inner.question(
+            request.messages, given, request.seed, request.max_tokens, request.calls
+        )
+        return question, request.thought
 
     def _completions(self, states: Sequence[Found]) -> list[Completion]:
         return [
@@ -117,13 +120,13 @@ class ReasonerValue:
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
         """One score a candidate, in order."""
         ended = drive(ask_value(self._ends, [one for one in candidates if one.final]))
-        searched = self._inner.search([self._question(one) for one in candidates if not one.final])
+        searched = self._inner.search([self._asked(one) for one in candidates if not one.final])
         return self._scores(candidates, ended, searched)
 
     async def ascore(self, candidates: Sequence[Candidate]) -> list[Score]:
         """The same without blocking the event loop."""
         ended = await adrive(ask_value(self._ends, [one for one in candidates if one.final]))
-        searched = await self._inner.asearch([self._question(one) for one in candidates if not one.final])
+        searched = await self._inner.asearch([self._asked(one) for one in candidates if not one.final])
         return self._scores(candidates, ended, searched)
 
     def _judge(self, by: str) -> Value:
@@ -138,10 +141,11 @@ class ReasonerValue:
             )
         return parts.value
 
-    def _question(self, candidate: Candidate) -> dict[str, Any]:
+    def _asked(self, candidate: Candidate) -> Asked:
         seed = derive_seed(self._seed, repr((candidate.messages, candidate.steps)))
         inner = self._inner
-        return inner.question(candidate.messages, candidate.steps, seed, inner.tokens, inner.calls)
+        question = inner.question(candidate.messages, candidate.steps, seed, inner.tokens, inner.calls)
+        return question, None
 
     def _scores(
         self, candidates: Sequence[Candidate], ended: Sequence[Score], searched: Sequence[Found]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.beams import begin, hopeless
 from rlm_agent.operators.rules.resample import draw_points, logit, moved, population, resample, settle
@@ -19,6 +20,7 @@ from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
+@takes_context
 def create_particle_filtering(
     model: Model = "mini",
     *,

@@ -3,6 +3,7 @@
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules
 from rlm_agent.graphs.shared.beams import onward
 from rlm_agent.graphs.shared.retrieving import furnish
@@ -10,6 +11,7 @@ from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.select import best
 
 
+@takes_context
 def create_react(model: Model = "mini", **common: Unpack[Common]) -> Reasoner:
     """A reasoner that writes one chain, calls `tools` or asks a `retriever` on its way, and answers.
 

@@ -77,10 +77,10 @@ def create_reasoner(
 
     strategy: a name in `STRATEGIES`; its own parameters, documented at its `create_*`, follow as
     keywords. model: `"mini"`, the path of a `.gguf`, a `Policy`, or a chat model of LangChain, itself or as
-    `"provider:model"`. The other keywords are documented at
-    `Common`. The graph puts out `messages`, `answer` and `usage`; the tree of thoughts is within
-    reach of `get_state`. Raises `UnknownNameError` for a strategy, model or parameter that does not exist,
-    and the model's own errors where it cannot be loaded.
+    `"provider:model"`; with `"context"`, each run brings its own in a `ReasonerContext`. The other keywords
+    are documented at `Common`. The graph puts out `messages`, `answer` and `usage`; the tree of thoughts is
+    within reach of `get_state`. Raises `UnknownNameError` for a strategy, model or parameter that does not
+    exist, and the model's own errors where it cannot be loaded.
     """
     create = get_strategy(strategy)
     _check_parameters(strategy, create, parameters)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.beams import best_answer
 from rlm_agent.models.drive import Asking
@@ -26,6 +27,7 @@ from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
+@takes_context
 def create_rest_mcts(
     model: Model = "mini",
     *,

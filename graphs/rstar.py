@@ -12,6 +12,7 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.prompts import prompts_of
@@ -28,10 +29,10 @@ from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
-from rlm_agent.structure.index import ENDS
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
+@takes_context
 def create_rstar(
     model: Model = "mini",
     *,
@@ -113,7 +114,7 @@ def _backpropagate(search: Search) -> Writes:
     fresh = [id for id in run["fresh"] if not is_probe(graph, id)]
     ends = [id for id in fresh if graph.thoughts[id]["kind"] == "final"]
     if search.setting.verifier is None:
-        reward = confidences(graph, own_ends(graph, graph.find(ENDS)))
+        reward = confidences(graph, own_ends(graph, graph.ends()))
     else:
         reward = {id: own_value(graph, id) for id in ends}
     returns = [(id, 2 * reward[id] - 1) for id in ends]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.chains import sample_chains
 from rlm_agent.graphs.shared.retrieving import furnish
@@ -12,10 +13,10 @@ from rlm_agent.models.resolve import load_policy
 from rlm_agent.operators.rules.adaptive import agreed
 from rlm_agent.operators.select import vote
 from rlm_agent.structure.errors import InputError
-from rlm_agent.structure.index import ENDS
 from rlm_agent.tasks.answers import normalise
 
 
+@takes_context
 def create_self_consistency(
     model: Model = "mini",
     *,
@@ -60,7 +61,7 @@ def agreement_of(least: float) -> Callable[[Search, int], bool]:
         graph = search.graph
         news = any(graph.thoughts[id]["kind"] == "final" for id in search.run["fresh"])
         return news and agreed(
-            [normalise(graph.thoughts[id]["answer"]) for id in graph.find(ENDS)], outstanding, least
+            [normalise(graph.thoughts[id]["answer"]) for id in graph.ends()], outstanding, least
         )
 
     return enough

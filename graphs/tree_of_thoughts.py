@@ -10,6 +10,7 @@ from typing import Literal
 from typing_extensions import Unpack
 
 from rlm_agent.graphs.machine.common import Common, Model, build
+from rlm_agent.graphs.machine.graph import takes_context
 from rlm_agent.graphs.machine.rules import Reasoner, Rules, Search
 from rlm_agent.graphs.shared.beams import best_answer, ranking, reached
 from rlm_agent.operators.backtrack import backtrack
@@ -19,6 +20,7 @@ from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.structure.thoughts import ThoughtGraph, Writes
 
 
+@takes_context
 def create_tree_of_thoughts(
     model: Model = "mini",
     *,
@@ -67,7 +69,7 @@ def create_tree_of_thoughts(
 
     def recorded(graph: ThoughtGraph, id: str) -> bool:
         """Whether Algorithm 2 puts out a thought when its turn comes."""
-        final = graph.thoughts[id]["kind"] == "final"
+        final = graph.thoughts[id]["kind"] == "final" and not graph.dropped(id)
         return final and graph.stats[id]["value"] != 0.0 and not worthless(graph, id)
 
     def next_level(state: Search) -> Plan:

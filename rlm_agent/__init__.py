@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from rlm_agent.graphs.chain import create_chain
     from rlm_agent.graphs.coat import create_coat
     from rlm_agent.graphs.dvts import create_dvts
+    from rlm_agent.graphs.editing import aedit, edit
     from rlm_agent.graphs.graph_of_thoughts import create_graph_of_thoughts
     from rlm_agent.graphs.journey import create_journey
     from rlm_agent.graphs.lats import create_lats
     from rlm_agent.graphs.llama_berry import create_llama_berry
     from rlm_agent.graphs.long_chain import create_long_chain
+    from rlm_agent.graphs.machine.context import ReasonerContext
+    from rlm_agent.graphs.machine.graph import takes_context
+    from rlm_agent.graphs.machine.memory import Memory
+    from rlm_agent.graphs.machine.policies import question_key
+    from rlm_agent.graphs.machine.review import Review
     from rlm_agent.graphs.mcts import create_mcts
     from rlm_agent.graphs.nested import ReasonerPolicy, ReasonerValue
     from rlm_agent.graphs.particle_filtering import create_particle_filtering
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from rlm_agent.graphs.rest_mcts import create_rest_mcts
     from rlm_agent.graphs.rstar import create_rstar
     from rlm_agent.graphs.self_consistency import create_self_consistency
-    from rlm_agent.graphs.tracing import trace
+    from rlm_agent.graphs.tracing import atrace, trace
     from rlm_agent.graphs.tree_of_thoughts import create_tree_of_thoughts
     from rlm_agent.graphs.ways.agent import create_reasoning_agent
     from rlm_agent.graphs.ways.chat_model import ReasonerChatModel
@@ -37,7 +43,11 @@ if TYPE_CHECKING:
     from rlm_agent.models.gguf.policy import GGUFPolicy
     from rlm_agent.models.langchain.chat_gguf import ChatGGUF
     from rlm_agent.models.langchain.chat_policy import ChatModelPolicy
-    from rlm_agent.models.protocols import Completion, Decoding, Policy, Request, Value
+    from rlm_agent.models.protocols import Completion, Decoding, Piece, Policy, Request, Streaming, Value
+    from rlm_agent.models.remote.client import Patience
+    from rlm_agent.models.remote.labels import RemoteLabelValue
+    from rlm_agent.models.remote.policy import RemotePolicy
+    from rlm_agent.models.remote.pooled import PooledValue
     from rlm_agent.models.retrieval import Retrieval
     from rlm_agent.models.rollouts import RolloutValue
     from rlm_agent.models.support import SupportValue
@@ -85,6 +95,13 @@ _HOMES = {
     "create_coat": "graphs.coat",
     "create_reasoning_agent": "graphs.ways.agent",
     "as_tool": "graphs.ways.tool",
+    "Review": "graphs.machine.review",
+    "aedit": "graphs.editing",
+    "edit": "graphs.editing",
+    "ReasonerContext": "graphs.machine.context",
+    "Memory": "graphs.machine.memory",
+    "question_key": "graphs.machine.policies",
+    "takes_context": "graphs.machine.graph",
     "ReasonerChatModel": "graphs.ways.chat_model",
     "ReasoningMiddleware": "graphs.ways.middleware",
     "ReasonerPolicy": "graphs.nested",
@@ -94,10 +111,16 @@ _HOMES = {
     "GGUFPolicy": "models.gguf.policy",
     "ChatGGUF": "models.langchain.chat_gguf",
     "ChatModelPolicy": "models.langchain.chat_policy",
+    "Patience": "models.remote.client",
+    "PooledValue": "models.remote.pooled",
+    "RemoteLabelValue": "models.remote.labels",
+    "RemotePolicy": "models.remote.policy",
     "Completion": "models.protocols",
     "Decoding": "models.protocols",
+    "Piece": "models.protocols",
     "Policy": "models.protocols",
     "Request": "models.protocols",
+    "Streaming": "models.protocols",
     "Value": "models.protocols",
     "RolloutValue": "models.rollouts",
     "SupportValue": "models.support",
@@ -136,6 +159,7 @@ _HOMES = {
     "Tool": "tools.protocols",
     "Toolbox": "tools.toolbox",
     "trace": "graphs.tracing",
+    "atrace": "graphs.tracing",
 }
 
 __all__ = [
@@ -159,15 +183,23 @@ __all__ = [
     "Improve",
     "KeepBest",
     "KeepValid",
+    "Memory",
+    "Patience",
+    "Piece",
     "Policy",
+    "PooledValue",
     "Python",
     "Reason",
     "ReasonerChatModel",
+    "ReasonerContext",
     "ReasonerPolicy",
     "ReasonerValue",
     "ReasoningMiddleware",
+    "RemoteLabelValue",
+    "RemotePolicy",
     "Request",
     "Retrieval",
+    "Review",
     "RlmError",
     "RolloutValue",
     "Score",
@@ -175,6 +207,7 @@ __all__ = [
     "Stats",
     "StepFormat",
     "Steps",
+    "Streaming",
     "SupportValue",
     "Tables",
     "Thought",
@@ -189,7 +222,9 @@ __all__ = [
     "Verifier",
     "VerifierValue",
     "__version__",
+    "aedit",
     "as_tool",
+    "atrace",
     "code_verifier",
     "create_armap",
     "create_beam_search",
@@ -212,6 +247,9 @@ __all__ = [
     "create_rstar",
     "create_self_consistency",
     "create_tree_of_thoughts",
+    "edit",
+    "question_key",
+    "takes_context",
     "trace",
 ]
 

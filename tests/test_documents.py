@@ -16,6 +16,7 @@ MINI = ROOT / "rlm_agent" / "models" / "weights" / "mini.gguf"
 EXAMPLES = {
     "node_in_an_app.py": [],
     "watch_a_search.py": [],
+    "stream_tokens.py": [],
     "nested.py": [],
     "own_strategy.py": [],
     "graph_of_thoughts.py": [],
@@ -28,6 +29,9 @@ EXAMPLES = {
     "reasoning_agent.py": [],
     "rag_over_a_folder.py": [],
     "tools_in_an_app.py": [],
+    "serve_and_ask.py": [],
+    "tracing_with_opentelemetry.py": [],
+    "human_in_the_loop.py": [],
 }
 
 
@@ -53,6 +57,13 @@ def run(command: list[str]) -> str:
 def test_python_block_of_the_readme_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - our own text
     assert capsys.readouterr().out.strip()
+
+
+def test_python_blocks_of_persistence_run_one_after_the_other() -> None:
+    text = (ROOT / "docs" / "persistence.md").read_text(encoding="utf-8")
+    found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(found) == 3
+    exec(compile("\n".join(found), "persistence.md", "exec"), {})  # noqa: S102 - our own text
 
 
 def test_quickstart_is_short() -> None:

@@ -7,9 +7,14 @@ from typing import Any, TypedDict
 from langchain_core.language_models import BaseChatModel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
+from langgraph.types import All
 
+from rlm_agent.graphs.machine.memory import Memory
+from rlm_agent.graphs.machine.policies import Retry
+from rlm_agent.graphs.machine.review import Review, review_of
 from rlm_agent.graphs.machine.rules import Parts, Reasoner, Rules
 from rlm_agent.graphs.machine.skeleton import compile_search
+from rlm_agent.models.awaited import Awaited
 from rlm_agent.models.prompts import prompts_of
 from rlm_agent.models.protocols import Decoding, Policy, Preference, Value
 from rlm_agent.models.resolve import load_policy, load_value
@@ -25,6 +30,7 @@ from rlm_agent.tasks.registry import get_task
 Model = str | Path | Policy | BaseChatModel
 Judge = str | Path | Value | BaseChatModel
 DEFAULT_BUDGET = Budget(tokens=4000)
+_COMPILING = ("checkpointer", "store", "interrupt_before", "interrupt_after", "debug")
 
 
 class Common(TypedDict, total=False):
@@ -50,7 +56,13 @@ class Common(TypedDict, total=False):
         by default one step a line and a boxed answer.
     budget: of one question; the default is 4,000 generated tokens.
     seed: decides every draw; without one, it is drawn once and stored with the run.
-    checkpointer, store: LangGraph's.
+    checkpointer, store, interrupt_before, interrupt_after, debug: LangGraph's, as in `create_agent`.
+    review: when the search stops for a human, who may approve, edit, prune, add and re-value: a `Review`, or
+        `"answer"`, `"round"` or `"tie"`; see `graphs.machine.review`. It needs a checkpointer.
+    memory: what is kept in the store of solved problems and lessons, and shown for later ones, see `Memory`.
+    retry: what a node does where a model or a retriever is out of reach: LangGraph's `RetryPolicy`, one or
+        several; by default `graphs.machine.policies.RETRY`, three attempts; False ends the run, which can be
+        resumed.
     name: of the compiled graph and of its replies; the default is the strategy's.
     temperature, top_k, top_p, min_p: of the policy's decoding; the defaults are what the model recommends.
     grammar: in GBNF, what each step has to be; for models in this process.
@@ -70,6 +82,12 @@ class Common(TypedDict, total=False):
     seed: int | None
     checkpointer: BaseCheckpointSaver[Any] | bool | None
     store: BaseStore | None
+    memory: Memory | None
+    interrupt_before: All | list[str] | None
+    interrupt_after: All | list[str] | None
+    debug: bool
+    review: Review | str | None
+    retry: Retry
     name: str | None
     temperature: float
     top_k: int
@@ -98,9 +116,22 @@ def build(
         f"{strategy}, retrieving {parts.retrieval.identity} before" if parts.retrieval else strategy,
         rules,
         parts,
-        checkpointer=common.get("checkpointer"),
-        store=common.get("store"),
+        retry=common.get("retry", True),
+        review=_review(common),
+        **compiling(common),
     )
+
+
+def _review(common: Common) -> Review | None:
+    review = review_of(common.get("review"))
+    if review is not None and common.get("checkpointer") is False:
+        raise InputError("a search that is not stored cannot wait for a review; leave review out")
+    return review
+
+
+def compiling(common: Common) -> dict[str, Any]:
+    """What of the keywords is for LangGraph's `compile`."""
+    return {name: value for name, value in common.items() if name in _COMPILING}
 
 
 def parts_of(
@@ -126,16 +157,25 @@ def parts_of(
         policy=policy,
         steps=steps,
         budget=common.get("budget") or DEFAULT_BUDGET,
-        value=load_value(common.get("value"), policy, steps, verifier),
+        value=_value(common, policy, steps, verifier),
         preference=common.get("preference"),
         prompts=prompts_of(policy),
         verifier=verifier,
         retrieval=retrieval,
+        memory=common.get("memory"),
         decoding=_decoding(policy, common, decoding),
         system_prompt=common.get("system_prompt") or steps.instruction,
         seed=common.get("seed"),
         stop_when_verified=common.get("stop_when_verified", True),
     )
+
+
+def _value(common: Common, policy: Policy, steps: Steps, verifier: Verifier | None) -> Value | None:
+    """The value among the keywords; one that is named comes with the policy, if that is awaited."""
+    named = common.get("value")
+    if isinstance(policy, Awaited) and isinstance(named, str):
+        return policy
+    return load_value(named, policy, steps, verifier)
 
 
 def _steps(named: Steps | str | None, whole: Steps | None) -> Steps:

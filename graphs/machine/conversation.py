@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
 
+from rlm_agent.graphs.machine.memory import noted
 from rlm_agent.models.protocols import Message, Policy
 from rlm_agent.structure.budget import Usage
 from rlm_agent.structure.errors import ProblemError
@@ -28,12 +29,16 @@ def turn_of(messages: Sequence[AnyMessage]) -> int:
 
 
 def policy_messages(
-    messages: Sequence[AnyMessage], question: str, policy: Policy, system_prompt: str | None
+    messages: Sequence[AnyMessage],
+    question: str,
+    policy: Policy,
+    system_prompt: str | None,
+    notes: Sequence[str] = (),
 ) -> tuple[Message, ...]:
     """What the policy gets to read.
 
     A specialist reads the question alone, in its canonical text; a general model the system prompt and the
-    conversation up to the question, tool traffic left out.
+    conversation up to the question, tool traffic left out, and before the question the notes on earlier ones.
     """
     if policy.task is not None:
         return (Message(role="user", content=question),)
@@ -44,7 +49,7 @@ def policy_messages(
         if message.type in _ROLES
     ]
     system = [Message(role="system", content=system_prompt)] if system_prompt else []
-    return (*system, *turns, Message(role="user", content=question))
+    return (*system, *turns, Message(role="user", content=noted(notes, question)))
 
 
 def reply(

@@ -11,10 +11,14 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config
 
+from rlm_agent.graphs.machine.context import ReasonerContext
+from rlm_agent.graphs.machine.graph import nodes_of
+from rlm_agent.graphs.machine.listening import within
 from rlm_agent.graphs.machine.rules import Reasoner
-from rlm_agent.graphs.machine.skeleton import nodes_of
 from rlm_agent.graphs.machine.state import Terms
+from rlm_agent.models.awaited import Awaited
 from rlm_agent.models.protocols import Message
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph
@@ -22,10 +26,16 @@ from rlm_agent.structure.thoughts import ThoughtGraph
 Create = Callable[..., Reasoner]
 """A `create_*` of a strategy, its model and parameters bound by `functools.partial`."""
 
+Asked = tuple[dict[str, Any], str | None]
+"""The input of an inner search, and the outer thought that it looks for; None for one that nobody hears."""
+
 Found = dict[str, Any] | InputError
 """The final state of an inner search, or why it was refused."""
 
-_CHANNELS = ["thoughts", "stats", "run", "usage"]
+_OPTIONS: dict[str, Any] = {
+    "output_keys": ["thoughts", "stats", "run", "usage"],
+    "context": ReasonerContext(),  # what the outer run is given is not for the inner one
+}
 _LIMITS = RunnableConfig(recursion_limit=10_007)  # LangGraph's for a graph by itself; in a batch it has 25
 _ROLES = {"user": HumanMessage, "assistant": AIMessage}
 
@@ -38,6 +48,8 @@ class Inner:
             raise InputError(f"tokens={tokens}, calls={calls} let no inner search begin; give at least 1")
         self.reasoner = create(checkpointer=False)
         self.nodes = nodes_of(self.reasoner)
+        if isinstance(self.nodes.parts.policy, Awaited):
+            raise InputError("an inner reasoner has a model of its own; make it with one")
         own = self.nodes.parts.budget
         self.tokens, self.calls = min(tokens, own.tokens or tokens), min(calls, own.calls or calls)
         self.identity = f"{self.nodes.identity};{self.tokens},{self.calls};{_settings(create)}"
@@ -56,22 +68,27 @@ class Inner:
         terms = Terms(given=list(given), budget=bounds, seed=seed)
         return {"messages": _conversation(messages), "terms": terms}
 
-    def search(self, questions: Sequence[dict[str, Any]]) -> list[Found]:
+    def search(self, asked: Sequence[Asked]) -> list[Found]:
         """The final states, in order; an `InputError` in the place of one that was refused."""
-        found = self.reasoner.batch(list(questions), _LIMITS, output_keys=_CHANNELS, return_exceptions=True)
+        questions, configs = _prepared(asked)
+        found = self.reasoner.batch(questions, configs, return_exceptions=True, **_OPTIONS)
         return [_passed(one) for one in found]
 
-    async def asearch(self, questions: Sequence[dict[str, Any]]) -> list[Found]:
+    async def asearch(self, asked: Sequence[Asked]) -> list[Found]:
         """The same without blocking the event loop."""
-        found = await self.reasoner.abatch(
-            list(questions), _LIMITS, output_keys=_CHANNELS, return_exceptions=True
-        )
+        questions, configs = _prepared(asked)
+        found = await self.reasoner.abatch(questions, configs, return_exceptions=True, **_OPTIONS)
         return [_passed(one) for one in found]
 
 
 def grown(state: dict[str, Any]) -> ThoughtGraph:
     """The tree of a final state."""
     return ThoughtGraph(state["run"]["root"], state["thoughts"], state["stats"])
+
+
+def _prepared(asked: Sequence[Asked]) -> tuple[list[dict[str, Any]], list[RunnableConfig]]:
+    outer = ensure_config()
+    return [question for question, _ in asked], [_LIMITS | within(outer, thought) for _, thought in asked]
 
 
 def _passed(found: Any) -> Found:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlm_agent.graphs.machine.layout import Layout
-from rlm_agent.graphs.machine.nodes import Node, Nodes, State
+from rlm_agent.graphs.machine.nodes import Node, Nodes
 from rlm_agent.graphs.machine.rules import Search
-from rlm_agent.graphs.machine.telling import tell, thought_event
+from rlm_agent.graphs.machine.searching import State
+from rlm_agent.graphs.machine.telling import tell, thought_event, value_events
 from rlm_agent.models.drive import Asking
 from rlm_agent.operators.operations.base import Operation, Work
 from rlm_agent.operators.prune import close
@@ -55,19 +56,21 @@ class OperationNodes(Nodes):
 
         def node(state: State) -> Asking[State]:
             state, started = self._told(state), time.monotonic()
-            search = self._search(state)
+            search = self.search(state)
             work = self._work(search, operation)
             wanted = operation.wants(len(work.inputs), search.setting)
             asks = wanted.calls > 0
-            over = self._why_stopped(state) is not None or not work.allowance.offers(wanted)
+            over = self.why_stopped(state) is not None or not work.allowance.offers(wanted)
             ran = "kept" in search.graph.stats[work.node]
             if not work.inputs or (asks and (over or ran)):
                 return {"stats": {}}
+            tell(*self.standing.budget(search))
             outcome = yield from operation.run(work)
             if asks and not (outcome.outputs or outcome.writes.thoughts):
                 return {"stats": {}}  # its share was too small for anything
             graph = search.graph.updated(outcome.writes)
             tell(*outcome.trace, *(thought_event(graph, id) for id in outcome.writes.thoughts))
+            tell(*value_events(operation.operator, search.graph, outcome.writes, outcome.writes.thoughts))
             kept = {work.node: Stats({**graph.stats[work.node], "kept": outcome.outputs})}
             spent = Usage({**outcome.usage, "seconds": time.monotonic() - started})
             return {
@@ -88,9 +91,10 @@ class OperationNodes(Nodes):
         That is the usage, and an answer that the verifier accepts. The number of supersteps is known from
         the start, so that none need be spared.
         """
+        self.restoring.check(state)
         run, ids = state["run"], self.layout.nodes(state["run"]["root"])
         graph = ThoughtGraph(run["root"], state["thoughts"], state["stats"])
-        accepted = next((id for id in graph.finals() if self._accepted(graph, id)), None)
+        accepted = next((id for id in graph.finals() if self.accepted(graph, id)), None)
         if accepted is not None:
             run = {**run, "best": accepted, "verified": True}
         known = state.get("spent", {})

@@ -1,16 +1,18 @@
 """What makes a strategy: its rules over the common skeleton, and the parts that every one is made with."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
 
+from rlm_agent.graphs.machine.memory import Memory
 from rlm_agent.graphs.machine.state import Run
 from rlm_agent.models.drive import Asking
 from rlm_agent.models.prompts import Prompts
 from rlm_agent.models.protocols import Decoding, Policy, Preference, Value
 from rlm_agent.models.retrieval import Retrieval
+from rlm_agent.operators.edit import human
 from rlm_agent.operators.evaluate import evaluate
 from rlm_agent.operators.generate import generate
 from rlm_agent.operators.setting import Outcome, Setting, nothing
@@ -32,6 +34,22 @@ class Search:
     run: Run
     setting: Setting
     allowance: Allowance
+
+    def by_parent(self) -> Sequence["Search"]:
+        """What rules see that take in what is fresh: where humans wrote it, each parent's own in turn.
+
+        It is then as if that parent had been expanded: many rules look at the first of the plan for it.
+        """
+        fresh, thoughts = self.run["fresh"], self.graph.thoughts
+        if not fresh or not human(thoughts[fresh[0]]):
+            return [self]
+        families: dict[str, list[str]] = {}
+        for id in fresh:
+            families.setdefault(thoughts[id]["parent"] or self.graph.root, []).append(id)
+        return [
+            replace(self, run=Run({**self.run, "plan": [[parent, len(ids)]], "fresh": ids}))
+            for parent, ids in families.items()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +96,7 @@ class Rules:
 class Parts:
     """The models, the rules of the task and the limits that every strategy is made with.
 
-    `retrieval` is what is asked once, before the search.
+    `retrieval` is what is asked once, before the search, `memory` what is kept after it, for others.
     """
 
     policy: Policy
@@ -88,6 +106,7 @@ class Parts:
     verifier: Verifier | None = None
     preference: Preference | None = None
     retrieval: Retrieval | None = None
+    memory: Memory | None = None
     prompts: Prompts = field(default_factory=Prompts)
     decoding: Decoding = field(default_factory=Decoding)
     system_prompt: str | None = None

@@ -6,7 +6,6 @@ from rlm_agent.graphs.machine.common import Common
 from rlm_agent.graphs.machine.rules import Search
 from rlm_agent.operators.select import Score, best, likelihood, own_value
 from rlm_agent.operators.writing import Plan
-from rlm_agent.structure.index import ENDS
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 
@@ -38,7 +37,7 @@ def begin(search: Search, count: int) -> Plan:
     """
     graph = search.graph
     begun = graph.stats[graph.root]["children"] > 0
-    done = begun and (search.setting.verifier is None or search.run["verified"]) and graph.find(ENDS)
+    done = begun and (search.setting.verifier is None or search.run["verified"]) and graph.ends()
     return [] if done else [(graph.root, count)]
 
 

@@ -1,6 +1,7 @@
 """A reasoner asked as one asks a model: a conversation goes in, a reply comes out, nothing is stored."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,15 @@ from rlm_agent.graphs.machine.state import Terms
 from rlm_agent.models.langchain.conversation import conversation
 from rlm_agent.structure.budget import Usage
 from rlm_agent.structure.errors import InputError
+from rlm_agent.structure.events import Event
 
 _STEPS = 10_007
 """LangGraph's limit for a graph by itself; an agent around it may have a lower one of its own."""
+
+_WATCHED: dict[str, Any] = {
+    "stream_mode": ["custom", "values"],
+    "output_keys": ["messages", "answer", "usage"],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,36 @@ class Atomic:
     ) -> Found:
         """See `ask`; the event loop stays free."""
         return self._found(await self.reasoner.ainvoke(_state(messages, terms), _config(config)))
+
+    def stream(
+        self, messages: Sequence[BaseMessage], config: RunnableConfig | None, **terms: Any
+    ) -> Generator[Event | Found]:
+        """See `ask`: the events of the search as they come, and last what it found.
+
+        Leaving the iteration ends the search once the operator under way is through.
+        """
+        state: dict[str, Any] = {}
+        with closing(self.reasoner.stream(_state(messages, terms), _config(config), **_WATCHED)) as told:  # type: ignore[type-var]
+            for mode, one in told:
+                if mode == "custom":
+                    yield one
+                else:
+                    state = one
+        yield self._found(state)
+
+    async def astream(
+        self, messages: Sequence[BaseMessage], config: RunnableConfig | None, **terms: Any
+    ) -> AsyncGenerator[Event | Found]:
+        """See `stream`; the event loop stays free, and leaving the iteration ends the search at once."""
+        state: dict[str, Any] = {}
+        events = self.reasoner.astream(_state(messages, terms), _config(config), **_WATCHED)
+        async with aclosing(events) as told:  # type: ignore[type-var]
+            async for mode, one in told:
+                if mode == "custom":
+                    yield one
+                else:
+                    state = one
+        yield self._found(state)
 
     def _found(self, state: dict[str, Any]) -> Found:
         reply = state["messages"][-1] if state.get("messages") else None

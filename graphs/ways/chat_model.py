@@ -1,23 +1,21 @@
 """A reasoner as a chat model, for any code that takes one."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.language_models.chat_models import (
-    BaseChatModel,
-    agenerate_from_stream,
-    generate_from_stream,
-)
+from langchain_core.language_models.chat_models import BaseChatModel, generate_from_stream
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, PrivateAttr
 
 from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.graphs.ways.atomic import Atomic, Found
-from rlm_agent.models.langchain.reading import Text
+from rlm_agent.models.hearing import Text
 from rlm_agent.structure.errors import UnknownNameError
+from rlm_agent.structure.events import Event
 
 _TERMS = frozenset(("seed", "budget", "given"))
 _IGNORED = frozenset(("stream",))
@@ -29,18 +27,22 @@ class ReasonerChatModel(BaseChatModel):
     reasoner: what a `create_*` has made. Its checkpointer is not used: a call is one step of whatever is
         around.
     stop: texts that end the answer and are not part of it.
+    progress: whether a stream tells the thoughts of the search as they come, before the reasoning and the
+        answer: events (`ThoughtEvent`) in `additional_kwargs["thoughts"]` of chunks without content. Most of
+        them lead to no answer, so that they are not passed off as reasoning.
 
     The content of a reply is the answer, or that there is none; the steps to it are its reasoning
     (`content_blocks`, `additional_kwargs["reasoning_content"]`), its `usage_metadata` counts all that was
-    written. A stream brings the reasoning line by line and then the answer, once the search has found it;
-    watch the search itself by the `custom` stream of a graph. A call may say `seed`, `budget` and `given`,
-    see `Terms`. Tools belong to the reasoner, and none can be bound.
+    written. A stream brings the reasoning line by line and then the answer, once the search has found it.
+    Leaving an async stream, or cancelling its task, ends the search. A call may say `seed`, `budget` and
+    `given`, see `Terms`. Tools belong to the reasoner, and none can be bound.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     reasoner: Any
     stop: list[str] | None = None
+    progress: bool = False
     streaming: bool = False
     _atomic: Atomic = PrivateAttr()
 
@@ -71,7 +73,7 @@ class ReasonerChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, **kwargs))
+        return generate_from_stream(self._told(self._atomic.ask(messages, None, **_terms(kwargs)), stop))
 
     async def _agenerate(
         self,
@@ -80,7 +82,8 @@ class ReasonerChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await agenerate_from_stream(self._astream(messages, stop, **kwargs))
+        found = await self._atomic.aask(messages, None, **_terms(kwargs))
+        return generate_from_stream(self._told(found, stop))
 
     def _stream(
         self,
@@ -89,7 +92,13 @@ class ReasonerChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        yield from self._told(self._atomic.ask(messages, None, **_terms(kwargs)), stop)
+        terms = _terms(kwargs)
+        if not self.progress:
+            yield from self._told(self._atomic.ask(messages, None, **terms), stop)
+            return
+        with closing(self._atomic.stream(messages, None, **terms)) as told:
+            for one in told:
+                yield from self._chunks(one, stop)
 
     async def _astream(
         self,
@@ -98,8 +107,23 @@ class ReasonerChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for chunk in self._told(await self._atomic.aask(messages, None, **_terms(kwargs)), stop):
-            yield chunk
+        terms = _terms(kwargs)
+        if not self.progress:
+            for chunk in self._told(await self._atomic.aask(messages, None, **terms), stop):
+                yield chunk
+            return
+        async with aclosing(self._atomic.astream(messages, None, **terms)) as told:
+            async for one in told:
+                for chunk in self._chunks(one, stop):
+                    yield chunk
+
+    def _chunks(self, told: Event | Found, stop: Sequence[str] | None) -> Iterator[ChatGenerationChunk]:
+        if isinstance(told, Found):
+            yield from self._told(told, stop)
+        elif told["event"] == "thought":
+            yield ChatGenerationChunk(
+                message=AIMessageChunk(content="", additional_kwargs={"thoughts": [told]})
+            )
 
     def _told(self, found: Found, stop: Sequence[str] | None) -> Iterator[ChatGenerationChunk]:
         for line in found.reasoning.splitlines(keepends=True):

@@ -3,7 +3,6 @@
 import json
 import sys
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -83,10 +82,10 @@ def _workload(name: str) -> "Workload":
 def _path(model: str, folder: Path) -> Path:
     """Where a model lies; one of random weights is written into `folder` unless it is there already."""
     from rlm_agent.bench.models import SIZES, make_random_model
-    from rlm_agent.models.resolve import EMBEDDED
+    from rlm_agent.models.embedded import EMBEDDED, model_file
 
     if model in EMBEDDED:
-        return Path(str(files("rlm_agent.models") / EMBEDDED[model]))
+        return model_file(model)
     if model not in SIZES:
         if not model.endswith(".gguf"):
             names = ", ".join((*SIZES, *EMBEDDED))

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from rlm_agent.app import bench, index, train
+from rlm_agent.app import bench, index, serving, train
 from rlm_agent.app.stopping import stoppable
 from rlm_agent.structure.errors import InputError, RlmError
 from rlm_agent.structure.events import Event
@@ -26,15 +26,16 @@ app = typer.Typer(
 app.add_typer(train.app, name="train")
 app.add_typer(bench.app, name="bench")
 app.add_typer(index.app, name="index")
+app.command()(serving.serve)
 
 TaskOption = Annotated[str, typer.Option(help="game24, countdown, five24, five, words or catalogue.")]
-ModelOption = Annotated[str, typer.Option(help="mini, mini-tools, or the path of a .gguf file.")]
+ModelOption = Annotated[str, typer.Option(help="mini, mini-tools, a .gguf file, or a server's URL.")]
 ToolsOption = Annotated[bool, typer.Option("--tools/--no-tools", help="The tools that the task brings.")]
 RetrieverOption = Annotated[
     bool, typer.Option("--retriever/--no-retriever", help="The retriever that the task brings.")
 ]
 ValueOption = Annotated[
-    str | None, typer.Option(help="What values thoughts: head or label of the model, or a .gguf file.")
+    str | None, typer.Option(help="What values thoughts: head, label, arithmetic, a .gguf file, or KIND:URL.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 

@@ -82,7 +82,7 @@ def make_reasoner(
     A value among the strategy's parameters goes before `value`. Raises `InputError` for a parameter that
     cannot be given as text or whose value is of another kind, and what `create_reasoner` raises.
     """
-    _check_kinds(strategy)
+    check_kinds(strategy)
     return create_reasoner(
         strategy.name,
         model,
@@ -104,7 +104,8 @@ def means_of(task: Task, *, tools: bool = True, retriever: bool = True) -> dict[
     return means
 
 
-def _check_kinds(strategy: Strategy) -> None:
+def check_kinds(strategy: Strategy) -> None:
+    """`InputError` for a parameter that cannot be given as text, or whose value is of another kind."""
     create = get_strategy(strategy.name)
     hints = {**get_type_hints(create), **get_type_hints(Common)}
     kinds = {name: hints[name] for name in (*parameters_of(create), *_COMMON)}

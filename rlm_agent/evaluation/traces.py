@@ -10,12 +10,12 @@ from typing import Any
 
 from rlm_agent.evaluation.files import append_rows, read_rows, write_rows
 from rlm_agent.structure.errors import CheckpointError
-from rlm_agent.structure.events import Event
+from rlm_agent.structure.events import DEEDS, Event
 
 
 def trace_rows(question: str, events: Sequence[Event]) -> list[dict[str, Any]]:
-    """The lines of a trace: each event behind its question."""
-    return [{"question": question, **event} for event in events]
+    """The lines of a trace: each event that tells what was done, behind its question."""
+    return [{"question": question, **event} for event in events if event["event"] in DEEDS]
 
 
 class TraceLog:

@@ -5,11 +5,22 @@ An operator that needs a model or a tool is a generator: it yields what it asks 
 `drive` and `adrive`.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from rlm_agent.models.protocols import Candidate, Completion, Policy, Preference, Request, Score, Value
+from rlm_agent.models.protocols import (
+    Candidate,
+    Completion,
+    Piece,
+    Policy,
+    Preference,
+    Request,
+    Score,
+    Streaming,
+    Value,
+)
 from rlm_agent.tools.calling import Calls, Limits, acall_all, call_all
 
 T = TypeVar("T")
@@ -74,8 +85,22 @@ def ask_tools(calls: Calls, limits: Limits) -> Asking[list[str]]:
     return (yield Act(calls, limits)) if calls else []
 
 
-def drive(asking: Asking[T]) -> T:
-    """Run to the end, calling models in this thread."""
+class Listener(Protocol):
+    """Somebody who wants to hear what policies write while they write it."""
+
+    def listen(
+        self, requests: Sequence[Request], told: Generator[Piece | list[Completion]]
+    ) -> list[Completion]:
+        """Hear the pieces of the completions; the completions come last, and are returned."""
+
+    async def alisten(
+        self, requests: Sequence[Request], told: AsyncGenerator[Piece | list[Completion]]
+    ) -> list[Completion]:
+        """The same without blocking the event loop."""
+
+
+def drive(asking: Asking[T], listener: Listener | None = None) -> T:
+    """Run to the end, calling models in this thread; `listener` hears what the policies write."""
     reply: Any = None
     while True:
         try:
@@ -85,7 +110,11 @@ def drive(asking: Asking[T]) -> T:
             return result
         match question:
             case Generate(policy, requests):
-                reply = policy.generate(requests)
+                reply = (
+                    policy.generate(requests)
+                    if listener is None
+                    else listener.listen(requests, _streamed(policy, requests))
+                )
             case Evaluate(value, candidates):
                 reply = value.score(candidates)
             case Compare(preference, pairs):
@@ -94,8 +123,8 @@ def drive(asking: Asking[T]) -> T:
                 reply = call_all(calls, limits)
 
 
-async def adrive(asking: Asking[T]) -> T:
-    """Run to the end, awaiting models."""
+async def adrive(asking: Asking[T], listener: Listener | None = None) -> T:
+    """Run to the end, awaiting models; `listener` hears what the policies write."""
     reply: Any = None
     while True:
         try:
@@ -105,10 +134,38 @@ async def adrive(asking: Asking[T]) -> T:
             return result
         match question:
             case Generate(policy, requests):
-                reply = await policy.agenerate(requests)
+                reply = (
+                    await policy.agenerate(requests)
+                    if listener is None
+                    else await listener.alisten(requests, _astreamed(policy, requests))
+                )
             case Evaluate(value, candidates):
                 reply = await value.ascore(candidates)
             case Compare(preference, pairs):
                 reply = await preference.aprefer(pairs)
             case Act(calls, limits):
                 reply = await acall_all(calls, limits)
+
+
+def _streamed(policy: Policy, requests: Sequence[Request]) -> Generator[Piece | list[Completion]]:
+    """What a policy writes, piece by piece; of one that does not stream, whole texts in the end."""
+    if isinstance(policy, Streaming):
+        yield from policy.stream(requests)
+    else:
+        yield from _told(policy.generate(requests))
+
+
+async def _astreamed(policy: Policy, requests: Sequence[Request]) -> AsyncGenerator[Piece | list[Completion]]:
+    """See `_streamed`."""
+    if isinstance(policy, Streaming):
+        async with aclosing(policy.astream(requests)) as told:
+            async for one in told:
+                yield one
+    else:
+        for one in _told(await policy.agenerate(requests)):
+            yield one
+
+
+def _told(completions: list[Completion]) -> Generator[Piece | list[Completion]]:
+    yield from (Piece(index, one.text) for index, one in enumerate(completions) if one.text)
+    yield completions

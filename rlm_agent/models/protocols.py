@@ -3,9 +3,9 @@
 Both take batches and come in two colours, plain and async; `drive.py` lets one body of code serve both.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypedDict, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 
 class Message(TypedDict):
@@ -48,7 +48,8 @@ class Request:
     """Continue the assistant's turn that `prefix` has begun, in answer to `messages`.
 
     Generation ends at any of `stop` (which is not part of the text), at the model's own end, or after
-    `max_tokens`. `seed` alone decides the random draws. `thought` is the id of the thought to be.
+    `max_tokens`. `seed` alone decides the random draws. `thought` is the id of the thought to be, which
+    `operator` asks for; of an `aside`, such as a critique, it is the thought that is spoken about.
 
     `stop_tokens` are those of `stop` that are texts of special tokens: the token stops as well as its text,
     and in `prefix` the text stands for the token. `end_tokens` are texts of special tokens that end the whole
@@ -74,6 +75,8 @@ class Request:
     stop_tokens: tuple[str, ...] = ()
     end_tokens: tuple[str, ...] = ()
     calls: int = 1
+    operator: str = "generate"
+    aside: bool = False
 
 
 Finish = Literal["stop", "end", "length", "error"]
@@ -166,6 +169,28 @@ class Policy(Protocol):
         """One completion a request, in order; a request that fails comes back with `finish='error'`."""
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The same without blocking the event loop."""
+
+
+class Piece(NamedTuple):
+    """Some more text of a completion, and the index of its request; it is sure to be part of it."""
+
+    request: int
+    text: str
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A policy that tells what it writes while it writes it.
+
+    What comes last are the completions, as `generate` returns them; the pieces of one whose `finish` is not
+    an error make up its text. Leaving the iteration ends the generation.
+    """
+
+    def stream(self, requests: Sequence[Request]) -> Generator[Piece | list[Completion]]:
+        """The pieces of all completions as they come, then the completions."""
+
+    def astream(self, requests: Sequence[Request]) -> AsyncGenerator[Piece | list[Completion]]:
         """The same without blocking the event loop."""
 
 

@@ -4,12 +4,13 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_core.language_models import BaseChatModel
 
+from rlm_agent.models.awaited import CONTEXT, Awaited
+from rlm_agent.models.embedded import EMBEDDED, model_file
 from rlm_agent.models.protocols import Policy, Value
 from rlm_agent.models.support import SupportValue
 from rlm_agent.models.values import FunctionValue
@@ -25,9 +26,6 @@ from rlm_agent.tools.arithmetic import sound_arithmetic
 
 if TYPE_CHECKING:
     from rlm_agent.models.gguf.policy import GGUFPolicy
-
-EMBEDDED = {"mini": "weights/mini.gguf", "mini-tools": "weights/mini-tools.gguf"}
-"""Models that ship with the package, and where their files lie in it."""
 
 _FORMAT = re.compile(r"(\w{2,}):(?!//)(.+)", re.DOTALL)
 """The name of a format before a path; a single letter is a drive."""
@@ -51,9 +49,10 @@ def load_policy(model: str | Path | Policy | BaseChatModel) -> Policy:
     """The policy that `model` names; a file is loaded once per process and shared.
 
     A chat model of LangChain is one by `ChatModelPolicy`, and a `ChatGGUF` the policy that it stands on.
-    `"provider:model"` is made by LangChain's `init_chat_model`. Raises `UnknownNameError` for a name that is
-    none, `ModelFileError` for a file that cannot be loaded, `MissingExtraError` without llama-cpp-python or
-    langchain, `ModelError` for a chat model that cannot be made.
+    `"provider:model"` is made by LangChain's `init_chat_model`; `"context"` is an `Awaited`, and a URL a
+    `RemotePolicy`. Raises `UnknownNameError` for a name that is none, `ModelFileError` for a file that cannot
+    be loaded, `MissingExtraError` without llama-cpp-python or langchain, `ModelError` for a chat model that
+    cannot be made.
     """
     if not isinstance(model, str | Path):
         if isinstance(model, BaseChatModel):
@@ -63,6 +62,12 @@ def load_policy(model: str | Path | Policy | BaseChatModel) -> Policy:
         raise UnknownNameError(
             f"{type(model).__name__} is no policy; give a name, a path, a Policy or a chat model"
         )
+    if model == CONTEXT:
+        return Awaited()
+    if "://" in str(model):
+        from rlm_agent.models.remote.loading import remote_policy
+
+        return remote_policy(str(model))
     if is_provided(str(model)):
         return _chat(_provided(str(model)))
     with _lock:
@@ -111,9 +116,9 @@ def load_value(
     own, one of `values/formats.py`. `"rollout:4"` rolls a chain out four times by the policy, in `steps`, to
     ends that `verifier` judges. `"arithmetic"` asks no model: it checks what the steps say of numbers, as
     `tools.arithmetic.sound_arithmetic` does, and `"support"` compares them with what was read, see
-    `models.support`. A chat model of LangChain is asked for grades (`JudgeValue`). Raises what `load_policy`
-    raises, and `InputError` for a policy that does not run in this process, and for rollouts without these
-    two.
+    `models.support`. `"KIND:URL"` is a value at a server, see `remote_value`. A chat model of LangChain is
+    asked for grades (`JudgeValue`). Raises what `load_policy` raises, and `InputError` for a policy that does
+    not run in this process, and for rollouts without these two.
     """
     if value is None:
         return None
@@ -123,6 +128,10 @@ def load_value(
     from rlm_agent.models.gguf.values.values import HeadValue, LabelValue, own_head
 
     name = str(value)
+    if "://" in name:
+        from rlm_agent.models.remote.loading import remote_value
+
+        return remote_value(name)
     if name in _HEURISTICS:
         return _HEURISTICS[name]()
     if name in ("head", "label"):
@@ -191,18 +200,14 @@ def _local(policy: Policy, value: str) -> "GGUFPolicy":
 
 
 def _path(model: str) -> Path:
-    if model in EMBEDDED:
-        return Path(str(files("rlm_agent.models") / EMBEDDED[model]))
-    if "://" in model:
-        raise UnknownNameError(f"{model!r} is a URL, which this version cannot use; name a .gguf file")
-    if model.endswith(".gguf"):
+    if model in EMBEDDED or model.endswith(".gguf"):
         try:
-            return Path(model).expanduser().resolve()
+            return model_file(model).resolve()
         except (OSError, RuntimeError, ValueError) as error:
             raise ModelFileError(f"{model!r} is no path ({error}); name an existing .gguf file") from error
     raise UnknownNameError(
-        f"there is no model {model!r}; use {', '.join(EMBEDDED)}, the path of a .gguf file, or "
-        "'provider:model' for a chat model of LangChain"
+        f"there is no model {model!r}; use {', '.join(EMBEDDED)}, the path of a .gguf file, the URL of a "
+        "server, or 'provider:model' for a chat model of LangChain"
     )
 
 

@@ -54,21 +54,6 @@ def visited(graph: ThoughtGraph, leaves: Sequence[str]) -> Writes:
     )
 
 
-def passed_up(graph: ThoughtGraph, values: dict[str, float], *, gamma: float) -> dict[str, float]:
-    """Values in which each thought has a share of its children's, bottom up; of those only that have one.
-
-    `values` come in the order in which the thoughts were born.
-
-    Q ← (1 − γ) · Q + γ · Q_child for each child in the order of its birth (LLaMA-Berry, arXiv 2410.02884).
-    """
-    found = dict(values)
-    for id in reversed(values):
-        for child in graph.children(id):
-            if child in found:
-                found[id] = (1 - gamma) * found[id] + gamma * found[child]
-    return found
-
-
 def average(graph: ThoughtGraph, returns: Sequence[tuple[str, float]]) -> Writes:
     """Count a visit for each (leaf, return in [-1, 1]), and take it into the mean q along the whole path.
 

@@ -100,7 +100,7 @@ def exhausted(
     for leaf in leaves:
         for id in reversed(graph.path(leaf)[:-1]):
             grown = graph.updated(writes)
-            if not all_closed(grown, grown.children(id)) or not given_up(grown, id):
+            if not given_up(grown, id) or not all_closed(grown, grown.children(id)):
                 break
             writes = writes.followed_by(close(grown, [id]))
     return writes

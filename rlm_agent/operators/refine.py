@@ -111,6 +111,8 @@ def _criticising(
         decoding=setting.decoding,
         thought=id,
         calls=share.calls,
+        operator=skill,
+        aside=True,
     )
 
 

@@ -92,15 +92,18 @@ def uct(value: float, parent: int, visits: int, *, c: float, unvisited: float = 
 
 
 def follow(
-    graph: ThoughtGraph, wants_children: Callable[[ThoughtGraph, str], bool], scores: Scores
+    graph: ThoughtGraph,
+    wants_children: Callable[[ThoughtGraph, str], bool],
+    scores: Scores,
+    offspring: Callable[[ThoughtGraph, str], Sequence[str]] = ThoughtGraph.children,
 ) -> str | None:
     """From the root along the best-scored open child to a thought that wants children; None if all is closed.
 
-    Ties go to the first child.
+    Ties go to the first child. `offspring` are the children that may be open.
     """
     id = graph.root
     while not graph.stats[id]["closed"] and not wants_children(graph, id):
-        children = [child for child in graph.children(id) if not graph.stats[child]["closed"]]
+        children = [child for child in offspring(graph, id) if not graph.stats[child]["closed"]]
         if not children:
             return None
         found = scores(graph, id, children)

@@ -39,6 +39,12 @@ class Draft:
     noted: Mapping[str, Any] = field(default_factory=dict)
     mend: Callable[[Completion], Completion] = lambda completion: completion
 
+    @property
+    def asked(self) -> Request:
+        """The request, with the operator that is noted."""
+        operator = self.noted.get("operator")
+        return self.request if operator is None else replace(self.request, operator=operator)
+
 
 @dataclass(frozen=True, slots=True)
 class Shares:
@@ -97,7 +103,7 @@ def compose(graph: ThoughtGraph, drafts: Sequence[Draft], setting: Setting) -> A
     becomes a failed thought with its reason and harms no sibling.
     """
     started = time.monotonic()
-    completions = yield from ask_policy(setting.policy, [draft.request for draft in drafts])
+    completions = yield from ask_policy(setting.policy, [draft.asked for draft in drafts])
     thoughts = {
         child_id(*draft.place): read(graph, draft, draft.mend(completion), setting)
         for draft, completion in zip(drafts, completions, strict=True)

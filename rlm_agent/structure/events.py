@@ -62,6 +62,42 @@ class ThoughtEvent(TypedDict):
     value: float | None
 
 
+class Worth(TypedDict):
+    """What is known of a thought: its evaluation in [0, 1], its mean return in [-1, 1], and its backups."""
+
+    value: float | None
+    q: float
+    visits: int
+
+
+class ValueEvent(TypedDict):
+    """Thoughts that were told already are worth something else now, by an evaluation or by a backup."""
+
+    event: Literal["value"]
+    operator: str
+    thoughts: dict[str, Worth]
+
+
+class BestEvent(TypedDict):
+    """Another thought would be the answer if the search ended here; `value` is its own evaluation."""
+
+    event: Literal["best"]
+    thought: str
+    answer: str | None
+    value: float | None
+
+
+class BudgetEvent(TypedDict):
+    """What is left as the round of that number, or an operation, begins, and in the end; None: no bound."""
+
+    event: Literal["budget"]
+    round: int
+    tokens: int | None
+    calls: int | None
+    nodes: int | None
+    seconds: float | None
+
+
 class AnswerEvent(TypedDict):
     """The search is over: its answer, whether a verifier accepted it, and why the search stopped."""
 
@@ -72,4 +108,7 @@ class AnswerEvent(TypedDict):
     usage: Usage
 
 
-Event = OperatorEvent | SpanEvent | ThoughtEvent | AnswerEvent
+Event = OperatorEvent | SpanEvent | ThoughtEvent | ValueEvent | BestEvent | BudgetEvent | AnswerEvent
+
+DEEDS = ("operator", "span", "thought", "answer")
+"""The events that tell what a search did, and not how it stood meanwhile."""

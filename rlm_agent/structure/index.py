@@ -21,6 +21,9 @@ ENDS: Key = ("final",)
 _KEPT = 16
 """Searches that run on one reasoner at the same time and keep their indices."""
 
+_KEPT_TEXTS = 64
+"""Thoughts of one search whose chains' texts are kept: enough for chains that are written side by side."""
+
 
 def meaning(thought: Record) -> str:
     """What a thought says: its state or, without one, its text."""
@@ -71,13 +74,16 @@ def _keys(thought: Record) -> Iterator[Key]:
 class Index:
     """The thoughts of one question by their keys, in the order of their birth.
 
-    It belongs to one mapping of thoughts to which others are only ever added.
+    It belongs to one mapping of thoughts to which others are only ever added. `derived` holds what a strategy
+    makes of them and would not make anew in each round.
     """
 
     def __init__(self) -> None:
+        self.derived: dict[str, Any] = {}
         self._seen = 0
         self._members: set[str] = set()
         self._found: dict[Key, list[str]] = {}
+        self._texts: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     def find(
         self, key: Key, root: str, thoughts: Mapping[str, Record], fresh: Mapping[str, Record]
@@ -87,6 +93,31 @@ class Index:
         known = self._found.get(key, [])
         new = [id for id, thought in fresh.items() if id not in self._members and key in _keys(thought)]
         return [*known, *new] if new else known
+
+    def texts(
+        self, id: str, root: str, thoughts: Mapping[str, Record], fresh: Mapping[str, Record]
+    ) -> tuple[str, ...]:
+        """The texts of the steps that lead from `root` to one of `thoughts`, or of `fresh` ones beside them.
+
+        Those to the thoughts that were last asked for are kept, so that a long chain is not walked down again
+        for each step. Fresh thoughts may yet come to nothing: theirs are not.
+        """
+        step: str | None = id
+        behind, own = tuple[str, ...](), list[str]()
+        while step is not None and step != root:
+            if step not in fresh and (kept := self._texts.get(step)) is not None:
+                behind = kept
+                break
+            thought = fresh[step] if step in fresh else thoughts[step]
+            own.append(thought["text"])
+            step = thought.get("base", thought["parent"])
+        texts = (*behind, *reversed(own))
+        if id not in fresh:
+            self._texts[id] = texts
+            self._texts.move_to_end(id)
+            while len(self._texts) > _KEPT_TEXTS:
+                self._texts.popitem(last=False)
+        return texts
 
     def _take_up(self, root: str, thoughts: Mapping[str, Record]) -> None:
         born = len(thoughts) - self._seen

@@ -106,7 +106,7 @@ class Steps:
 
     def prefix(self, steps: Sequence[str]) -> str:
         """The assistant's turn that these steps make, as a policy is asked to continue it."""
-        return "".join(f"{step}{self.granularity.delimiter}" for step in steps)
+        return self.granularity.delimiter.join([*steps, ""])
 
     def cut(self, before: Sequence[str], text: str, ending: Ending, tokens: int) -> tuple[str, Ending]:
         """The step in what was generated after the steps `before`, and whether it ends a step or the answer.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NotRequired, TypedDict, TypeVar
 
 from rlm_agent.structure.ids import child_id
-from rlm_agent.structure.index import Index, Key
+from rlm_agent.structure.index import ENDS, Index, Key
 
 T = TypeVar("T")
 
@@ -37,7 +37,8 @@ class Thought(TypedDict):
     it goes on from where that is not its parent: what refines a thought is its child and stands in its place.
     `depth` counts the steps of its chain. `operator` names the operator or the action that made it, where
     that is not generate. `given`, of a root, holds the steps that were there before the search began, and
-    `observed` what was retrieved for the question, to be read before them. `sources` are where that stands
+    `observed` what was retrieved for the question, to be read before them; `recalled` are notes on earlier
+    questions. `sources` are where that stands
     which an observation or a root shows. The first observation of a `query` keeps it, and in `passages` all
     that it found, best first: what the next ones will show. `called`, of an observation, are the marks of the
     calls that it answers, empty where one is made each time anew; `said` is what each of several came to.
@@ -62,6 +63,7 @@ class Thought(TypedDict):
     given: NotRequired[list[str]]
     observed: NotRequired[list[str]]
     sources: NotRequired[list[str]]
+    recalled: NotRequired[list[str]]
     query: NotRequired[str]
     passages: NotRequired[list[Cited]]
     called: NotRequired[list[str]]
@@ -81,7 +83,7 @@ class Stats(TypedDict):
     other (`operators.rules.borda`). `feedback` is what a textual evaluation says of it, and `preferences`
     maps other thoughts' ids to the probability that this one is better. `merged` is the thought that stands
     for it, since it says the same. `kept`, of an operation in a user's graph of them, are the thoughts that
-    it passes on, and is missing before it has run.
+    it passes on, and is missing before it has run. What a human has pruned is `dropped`: it holds no answer.
     """
 
     visits: int
@@ -95,6 +97,7 @@ class Stats(TypedDict):
     preferences: NotRequired[dict[str, float]]
     kept: NotRequired[list[str]]
     merged: NotRequired[str]
+    dropped: NotRequired[bool]
 
 
 def fresh_stats(thought: Thought) -> Stats:
@@ -165,7 +168,7 @@ class ThoughtGraph:
 
     def steps(self, id: str) -> list[str]:
         """The texts of the steps that lead to a thought, its own included, behind the `opening`."""
-        return [*self.opening, *(self.thoughts[step]["text"] for step in self.chain(id))]
+        return [*self.opening, *self.index.texts(id, self.root, *self._layers())]
 
     def sources(self, id: str) -> list[str]:
         """Where that stands which was retrieved on the way to a thought, each once, in reading order."""
@@ -181,20 +184,30 @@ class ThoughtGraph:
             pending.extend(reversed(self.children(id)))
 
     def finals(self) -> list[str]:
-        """The ids of the thoughts that end a chain, in the order of `walk`."""
-        return [id for id in self.walk() if self.thoughts[id]["kind"] == "final"]
+        """The ids of the thoughts that end a chain, in the order of `walk`; none that a human has dropped."""
+        return [id for id in self.walk() if self.thoughts[id]["kind"] == "final" and not self.dropped(id)]
+
+    def ends(self) -> list[str]:
+        """The same in the order of their birth, without a walk over the graph."""
+        return [id for id in self.find(ENDS) if not self.dropped(id)]
+
+    def dropped(self, id: str) -> bool:
+        """Whether a human has pruned a thought."""
+        return self.stats[id].get("dropped", False)
 
     def find(self, key: Key) -> Sequence[str]:
         """The ids of the thoughts that the index knows by a key, in the order of their birth."""
-        thoughts = self.thoughts
-        if isinstance(thoughts, Overlay):
-            return self.index.find(key, self.root, thoughts.below, thoughts.above)
-        return self.index.find(key, self.root, thoughts, {})
+        return self.index.find(key, self.root, *self._layers())
 
     def updated(self, writes: Writes) -> "ThoughtGraph":
         """The graph after an operator's writes; this one stays as it is."""
         thoughts, stats = _laid_over(self.thoughts, writes.thoughts), _laid_over(self.stats, writes.stats)
         return ThoughtGraph(self.root, thoughts, stats, self.index)
+
+    def _layers(self) -> tuple[Mapping[str, Thought], Mapping[str, Thought]]:
+        """The thoughts that are settled, and those laid over them."""
+        thoughts = self.thoughts
+        return (thoughts.below, thoughts.above) if isinstance(thoughts, Overlay) else (thoughts, {})
 
 
 class Overlay(Mapping[str, T]):

@@ -304,7 +304,13 @@ def accepts(answer: str) -> Any:
 def reason(case: str, policy: FakePolicy | None = None, **keywords: Any) -> Reasoner:
     """The reasoner of a case over the wandering policy, valued by `guess`, or as the keywords say."""
     strategy, parameters = CASES[case]
-    common = {"value": FakeValue(guess), "steps": STEPS, "seed": 7, "budget": Budget(calls=60)}
+    common = {
+        "value": FakeValue(guess),
+        "steps": STEPS,
+        "seed": 7,
+        "budget": Budget(calls=60),
+        "retry": False,
+    }
     return create_reasoner(strategy, policy or FakePolicy(wander), **{**common, **parameters, **keywords})
 
 

@@ -128,7 +128,7 @@ class Counting(FakePolicy):
         return replies
 
 
-COMMON: dict[str, Any] = {"steps": STEPS, "seed": 7, "verifier": accepts("answer 1")}
+COMMON: dict[str, Any] = {"steps": STEPS, "seed": 7, "verifier": accepts("answer 1"), "retry": False}
 PLAIN = [case for case in CASES if case not in NEED_VALUES and CASES[case][0] in ("mcts", "beam_search")]
 bounds = st.none() | st.integers(1, 60)
 

@@ -126,6 +126,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         "reason": (str, MAYBE),
         "value": (float, MAYBE),
     },
+    "value": {"event": str, "operator": str, "thoughts": dict},
+    "best": {"event": str, "thought": str, "answer": (str, MAYBE), "value": (float, MAYBE)},
+    "budget": {
+        "event": str,
+        "round": int,
+        "tokens": (int, MAYBE),
+        "calls": (int, MAYBE),
+        "nodes": (int, MAYBE),
+        "seconds": (float, MAYBE),
+    },
     "answer": {
         "event": str,
         "answer": (str, MAYBE),

@@ -269,14 +269,13 @@ def stored_bytes(connection: sqlite3.Connection) -> int:
     return int(checkpoints[0] + writes[0])
 
 
-@pytest.mark.parametrize("simulations", [250, pytest.param(1000, marks=pytest.mark.slow)])
-def test_a_thought_costs_at_most_three_kilobytes_of_storage(simulations: int, tmp_path: Path) -> None:
-    """Four new thoughts a simulation; the cost of a thought does not grow with the number of them."""
+def bytes_a_thought(simulations: int, path: Path) -> float:
+    """What is stored for each thought of a tree with four new ones a simulation; the question is long."""
 
     def script(question: str, prefix: str) -> list[Any]:
         return [(f"{direction} and on to the next corner of the maze", -1.4) for direction in "NESW"]
 
-    with closing(sqlite3.connect(tmp_path / "large.db", check_same_thread=False)) as connection:
+    with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
         reasoner = create_mcts(
             FakePolicy(script, cycle=True),
             **{**X1, "branching": 4, "simulations": simulations},
@@ -286,7 +285,17 @@ def test_a_thought_costs_at_most_three_kilobytes_of_storage(simulations: int, tm
             seed=1,
             checkpointer=SqliteSaver(connection),
         )
-        reasoner.invoke(ask(), thread())
+        reasoner.invoke(ask("where to? " * 400), thread())
         thoughts = reasoner.get_state(thread()).values["thoughts"]
         assert len(thoughts) == 1 + 4 * simulations
-        assert 1000 * len(thoughts) < stored_bytes(connection) <= 3000 * len(thoughts)
+        return stored_bytes(connection) / len(thoughts)
+
+
+@pytest.mark.parametrize("simulations", [250, pytest.param(1250, marks=pytest.mark.slow)])
+def test_a_thought_costs_three_kilobytes_of_storage_in_small_and_large_trees(
+    simulations: int, tmp_path: Path
+) -> None:
+    small = bytes_a_thought(25, tmp_path / "small.db")
+    large = bytes_a_thought(simulations, tmp_path / "large.db")
+    assert small > 1000 and max(small, large) <= 3000
+    assert large <= 1.25 * small

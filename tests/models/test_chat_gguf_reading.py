@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from langchain_core.utils.json import parse_partial_json
 
 from rlm_agent.models.gguf.toolcalls import HERMES, LLAMA, MISTRAL, Style, parse_calls
-from rlm_agent.models.langchain.reading import Calls, Part, Reader, Text
+from rlm_agent.models.hearing import Text
+from rlm_agent.models.langchain.reading import Calls, Part, Reader
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -66,7 +67,8 @@ def test_calls_are_those_that_the_whole_text_holds(
     before = "" if style.opening in before + style.opening[:-1] or "{" in before else before
     text = before + written(style, called)
     parts = read(Reader("auto", style), pieces(text, data))
-    assert text_of(parts) == before
+    white = style.bare and not before.strip()  # it may belong to a call that begins without an opening
+    assert text_of(parts) == ("" if white else before)
     expected = parse_calls(text, style).calls
     assert [(name, json.loads(arguments)) for name, arguments in calls_of(parts)] == [
         (call["function"]["name"], call["function"]["arguments"]) for call in expected
@@ -137,6 +139,6 @@ def test_text_ends_at_the_first_stop_wherever_bytes_are_cut(
     reader = Text(stops)
     bounds = zip([0, *cuts], [*cuts, len(whole)], strict=True)
     heard = "".join(reader.feed(whole[start:end]) for start, end in bounds)
-    found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    assert heard + reader.feed(b"", final=True) == text[: min(found, default=len(text))]
+    found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    assert heard + reader.feed(b"", final=True) == text[: min(found, default=(0, len(text)))[1]]
     assert (reader.stopped_by is not None) == bool(found)

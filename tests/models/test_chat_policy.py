@@ -12,9 +12,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import Field, SecretStr
 
+from rlm_agent.models.continuing import GO_ON
 from rlm_agent.models.gguf.policy import GGUFPolicy
 from rlm_agent.models.langchain.chat_gguf import ChatGGUF
-from rlm_agent.models.langchain.chat_policy import GO_ON, ChatModelPolicy
+from rlm_agent.models.langchain.chat_policy import ChatModelPolicy
 from rlm_agent.models.protocols import Candidate, Decoding, Message, Policy, Request
 from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.structure.errors import InputError, ModelError, UnknownNameError

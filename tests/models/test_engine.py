@@ -4,13 +4,13 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from rlm_agent.models.gguf.engine.calls import Call
+from rlm_agent.models.gguf.engine.calls import Call, Heard
 from rlm_agent.models.gguf.engine.context import Computed, Context, Row
 from rlm_agent.models.gguf.engine.engine import Engine
 from rlm_agent.models.gguf.engine.jobs import Job, Result
@@ -147,7 +147,7 @@ async def test_cancelled_jobs_stop_and_the_others_go_on(tiny: Path, engine: Engi
 def test_interrupt_while_waiting_cancels_the_jobs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Interrupted(Call):
-        def __init__(self, jobs: Sequence[Job], heard: Callable[[bytes], None] | None) -> None:
+        def __init__(self, jobs: Sequence[Job], heard: Heard | None) -> None:
             super().__init__(jobs, heard)
             self.future.result = self.interrupted  # type: ignore[method-assign]
 

@@ -98,7 +98,10 @@ def satisfies(value: Any, schema: dict[str, Any]) -> bool:
             right = isinstance(value, list) and schema["minItems"] <= len(value) <= schema["maxItems"]
             return right and all(satisfies(each, schema["items"]) for each in value)
         case "string":
-            return isinstance(value, str) and schema["minLength"] <= len(value) <= schema["maxLength"]
+            if not isinstance(value, str):
+                return False
+            # llama.cpp counts the bytes of a malformed letter as one letter; decoded they may be several.
+            return "\ufffd" in value or schema["minLength"] <= len(value) <= schema["maxLength"]
         case "number":
             return isinstance(value, int | float) and math.isfinite(value)
         case name:

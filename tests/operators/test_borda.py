@@ -1,28 +1,30 @@
-"""The Enhanced Borda Count, on worked numbers and against the textbook's closure."""
+"""The Enhanced Borda Count, on worked numbers, and the kept ranking against one that is made anew."""
 
 from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_agent.operators.backpropagate import passed_up, visited
-from rlm_agent.operators.rules.borda import (
-    admit,
-    barren,
+from rlm_agent.operators.backpropagate import visited
+from rlm_agent.operators.rules.borda import admit, highest_ranked, ranked, standing
+from rlm_agent.operators.rules.ranking import Ranking
+from rlm_agent.operators.rules.rivals import new_pairs
+from rlm_agent.operators.rules.shares import Shares
+from rlm_agent.structure.thoughts import ThoughtGraph
+from tests.operators import dense_borda
+from tests.operators.dense_borda import (
     borda_values,
-    highest_ranked,
     local_score,
-    new_pairs,
+    passed_up,
     preferences_among,
     quantiles,
-    ranked,
     rerank,
-    standing,
     wins,
 )
-from rlm_agent.structure.thoughts import ThoughtGraph
 from tests.structure.trees import graft, grown, marked, plant
 
 Table = dict[str, dict[str, float]]
@@ -91,6 +93,13 @@ def test_counts_are_those_of_the_closure_and_no_order_of_ids_matters(table: Tabl
     assert quantiles(ids, table) == pytest.approx(scores)
 
 
+def ranking_of(graph: ThoughtGraph, count: int | None = None, *, gamma: float = 0.1) -> Ranking:
+    """The ranking of the first `count` thoughts that a graph ranks, or of all."""
+    ranking = Ranking(alpha=0.9, gamma=gamma)
+    ranking.take_up(marked(graph, graph.root, ranked=ranked(graph)[:count]))
+    return ranking
+
+
 def family() -> tuple[ThoughtGraph, dict[str, str]]:
     """Three solutions that are ranked, b and c rewrites of a; P(a ≻ b) = .8 and P(b ≻ c) = .6 are known."""
     graph, ids = grown({"q": ["a"], "a": ["b", "c"]})
@@ -117,6 +126,7 @@ def test_values_mix_the_rank_with_what_the_neighbours_say() -> None:
     assert by_name(ids, borda_values(graph, ranked(graph), table, alpha=0.9)) == pytest.approx(
         {"a": 0.98, "b": 0.47, "c": 0.0}
     )
+    assert ranking_of(graph, gamma=0.0).worth == pytest.approx([0.96, -0.06, -1.0])
 
 
 def test_parents_have_a_share_of_each_child_in_the_order_of_birth() -> None:
@@ -126,7 +136,7 @@ def test_parents_have_a_share_of_each_child_in_the_order_of_birth() -> None:
     assert by_name(ids, passed_up(graph, values, gamma=0.1)) == pytest.approx(
         {"a": 0.8361, "b": 0.47, "c": 0}
     )
-    after = graph.updated(rerank(graph, alpha=0.9, gamma=0.1))
+    after = graph.updated(ranking_of(graph).writes(graph))
     q = {id: stats["q"] for id, stats in after.stats.items()}
     assert by_name(ids, q) == pytest.approx({"q": 0.0, "a": 0.6722, "b": -0.06, "c": -1.0})
 
@@ -136,6 +146,24 @@ def test_shares_reach_up_through_several_generations() -> None:
     graph, ids = grown({"q": ["a"], "a": ["b"], "b": ["c"]})
     found = passed_up(graph, {ids["a"]: 0.0, ids["b"]: 0.4, ids["c"]: 1.0}, gamma=0.5)
     assert by_name(ids, found) == pytest.approx({"a": 0.35, "b": 0.7, "c": 1.0})
+    shares = Shares(0.5)
+    for parent in (None, 0, 1):
+        shares.add(parent)
+    assert shares.passed_up(np.array([0.0, 0.4, 1.0])) == pytest.approx([0.35, 0.7, 1.0])
+
+
+def test_many_shares_at_once_are_those_taken_one_by_one() -> None:
+    """Forty parents of up to four children each, some of whom have children in turn."""
+    rng, shares = Random(0), Shares(0.3)
+    parents: list[int | None] = [None, *[0] * 40, *(rng.randrange(1, 41) for _ in range(80)), *range(41, 91)]
+    values = [rng.random() for _ in parents]
+    for parent in parents:
+        shares.add(parent)
+    found = list(values)
+    for id in reversed(range(len(parents))):
+        for child in (child for child, parent in enumerate(parents) if parent == id):
+            found[id] = (1 - 0.3) * found[id] + 0.3 * found[child]
+    assert shares.passed_up(np.array(values)).tolist() == found
 
 
 def test_visits_are_counted_along_the_path_once_a_leaf() -> None:
@@ -163,18 +191,19 @@ def population() -> tuple[ThoughtGraph, dict[str, str]]:
 
 def test_what_says_something_new_is_admitted_and_opened() -> None:
     graph, ids = population()
-    after = graph.updated(admit(graph, list(ids.values())))
+    after = graph.updated(admit(graph, list(ids.values()), ()))
     assert ranked(graph) == []
     assert ranked(after) == [ids[name] for name in ("refused", "rejected", "unjudged", "accepted")]
     assert {name for name, id in ids.items() if after.stats[id]["closed"]} == {"repeat", "empty"}
-    assert barren(after, after.root) == 2
+    ranking = ranking_of(after)
+    assert len(ranking.offspring[after.root]) == 4
     later, twin = graft(after, after.root, "1 * 1 = 1", "final")
-    assert admit(later, [twin]).stats == {}
+    assert admit(later, [twin], ranking.said).stats == {}
 
 
 def test_what_is_known_without_a_comparison_is_not_asked() -> None:
     graph, ids = population()
-    graph = graph.updated(admit(graph, list(ids.values())))
+    graph = graph.updated(admit(graph, list(ids.values()), ()))
     assert [standing(graph, ids[name]) for name in ("refused", "rejected", "unjudged", "accepted")] == [
         0, 1, 1, 2
     ]  # fmt: skip
@@ -184,8 +213,10 @@ def test_what_is_known_without_a_comparison_is_not_asked() -> None:
     assert by_name(ids, quantiles(ranked(graph), table)) == pytest.approx(
         {"refused": 0, "rejected": 0.5, "unjudged": 0.5, "accepted": 1}
     )
-    assert new_pairs(graph, [ids["accepted"], ids["refused"]], 9) == []
-    assert new_pairs(graph, list(ids.values()), 9) == [(ids["unjudged"], ids["rejected"])]
+    assert new_pairs(graph, [ids["accepted"], ids["refused"]], ranking_of(graph, 0), 9) == []
+    assert new_pairs(graph, list(ids.values()), ranking_of(graph, 0), 9) == [
+        (ids["unjudged"], ids["rejected"])
+    ]
 
 
 def tower(count: int) -> Iterator[tuple[ThoughtGraph, list[str]]]:
@@ -202,7 +233,7 @@ def tower(count: int) -> Iterator[tuple[ThoughtGraph, list[str]]]:
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 9])
 def test_a_new_thought_is_compared_with_its_parent_and_with_some_of_all_ranks(most: int) -> None:
     for graph, (*ids, new) in tower(6):
-        pairs = new_pairs(graph, [new], most)
+        pairs = new_pairs(graph, [new], ranking_of(graph, 6), most)
         others = [other for _, other in pairs]
         assert {first for first, _ in pairs} == {new}
         assert others[0] == graph.thoughts[new]["parent"]
@@ -214,8 +245,8 @@ def test_a_new_thought_is_compared_with_its_parent_and_with_some_of_all_ranks(mo
 
 def test_several_new_thoughts_are_compared_among_themselves_once() -> None:
     graph, ids = grown({"q": ["a", "b", "c"]})
-    graph = graph.updated(admit(graph, [ids["a"], ids["b"], ids["c"]]))
-    assert new_pairs(graph, [ids["b"], ids["c"]], 8) == [
+    graph = graph.updated(admit(graph, [ids["a"], ids["b"], ids["c"]], ()))
+    assert new_pairs(graph, [ids["b"], ids["c"]], ranking_of(graph, 1), 8) == [
         (ids["b"], ids["a"]), (ids["c"], ids["a"]), (ids["c"], ids["b"])
     ]  # fmt: skip
 
@@ -226,6 +257,67 @@ def test_the_highest_is_one_that_is_surely_right_then_one_that_is_ranked_then_by
     assert highest_ranked(graph, finals) == ids["accepted"]
     assert highest_ranked(graph, []) is None
     graph = marked(graph, ids["accepted"], value=None)
-    graph = graph.updated(admit(graph, [ids["rejected"], ids["unjudged"]]))
+    graph = graph.updated(admit(graph, [ids["rejected"], ids["unjudged"]], ()))
     graph = marked(marked(graph, ids["rejected"], q=-0.4), ids["unjudged"], q=-0.2)
     assert highest_ranked(graph, finals) == ids["unjudged"]
+
+
+def batch(graph: ThoughtGraph, rng: Random, kinds: float) -> tuple[ThoughtGraph, list[str]]:
+    """One to three new solutions below a ranked one or the root; some repeat, fail or are right."""
+    parent, ids = rng.choice([graph.root, *ranked(graph)]), []
+    for _ in range(rng.choice([1, 1, 1, 3])):
+        kind, value = (
+            rng.choice([("failed", 0.0), ("final", 1.0)]) if rng.random() < kinds else ("final", None)
+        )
+        text = f"s{rng.randrange(200)}"
+        graph, id = graft(graph, parent, text, kind, value=value)  # type: ignore[arg-type]
+        ids.append(id)
+    return graph, ids
+
+
+def prefer(graph: ThoughtGraph, pairs: Sequence[tuple[str, str]], rng: Random, ties: float) -> ThoughtGraph:
+    """The graph after most of the pairs were compared, by chance or by the text."""
+    for pair in pairs:
+        if rng.random() < 0.1:
+            continue
+        first, second = (int(graph.thoughts[id]["text"][1:]) for id in pair)
+        p = rng.choice([0.0, 0.3, 0.5, rng.random(), 1.0]) if rng.random() < ties else float(first > second)
+        for id, other, better in ((*pair, p), (*pair[::-1], 1 - p)):
+            said = graph.stats[id].get("preferences", {})
+            graph = marked(graph, id, preferences={**said, other: better})
+    return graph
+
+
+@pytest.mark.parametrize("ties", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize(("kinds", "gamma"), [(0.0, 0.1), (0.3, 0.5)])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_kept_ranking_is_that_of_dense_loops_to_the_bit(
+    ties: float, kinds: float, gamma: float, seed: int
+) -> None:
+    """Over seventy rounds, so that closures grow beyond a word of 64 bits."""
+    rng, graph, kept = Random(seed), plant(), Ranking(alpha=0.9, gamma=gamma)
+    for _ in range(70):
+        graph, fresh = batch(graph, rng, kinds)
+        assert admit(graph, fresh, kept.said) == admit(
+            graph, fresh, {graph.thoughts[id]["text"] for id in ranked(graph)}
+        )
+        graph = graph.updated(admit(graph, fresh, kept.said))
+        most = rng.choice([1, 3, 8])
+        pairs = new_pairs(graph, fresh, kept, most)
+        assert pairs == dense_borda.new_pairs(graph, fresh, most)
+        graph = prefer(graph, pairs, rng, ties)
+        kept.take_up(graph)
+        anew = rerank(graph, alpha=0.9, gamma=gamma)
+        assert kept.writes(graph) == anew
+        graph = graph.updated(anew)
+    dense = quantiles(ranked(graph), preferences_among(graph, ranked(graph)))
+    assert kept.quantiles().tolist() == [dense[id] for id in ranked(graph)]
+    assert ranking_of(graph, gamma=gamma).worth.tolist() == kept.worth.tolist()
+
+
+def test_a_ranking_is_not_gone_on_with_for_other_thoughts() -> None:
+    graph, ids = family()
+    kept = ranking_of(graph)
+    assert kept.follows(graph)
+    assert not kept.follows(marked(graph, graph.root, ranked=[ids["a"], ids["b"]]))
+    assert not kept.follows(marked(graph, graph.root, ranked=[ids["a"], ids["c"], ids["b"]]))

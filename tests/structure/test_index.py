@@ -84,6 +84,8 @@ def test_an_index_finds_what_a_walk_finds_in_the_order_of_birth(
             found = list(graph.find(key))
             assert set(found) == looked_for(graph, key)
             assert found == sorted(found, key=order.index)
+        for id in order[:: settles or -1]:
+            assert graph.steps(id) == [graph.thoughts[step]["text"] for step in graph.chain(id)]
 
 
 def test_another_branch_of_what_may_happen_does_not_enter_the_index() -> None:
@@ -93,6 +95,33 @@ def test_another_branch_of_what_may_happen_does_not_enter_the_index() -> None:
     assert len(one.find(ENDS)) == 1
     assert list(two.find(ENDS)) == []
     assert list(two.find(alike_to(two.thoughts[ids["a"]]))) == [ids["a"]]
+
+
+def test_texts_are_kept_for_what_is_settled_alone() -> None:
+    """What might be said next is asked for once for each of three futures, and the third comes true."""
+    graph, ids = grown({"q": ["a"], "a": ["b"]})
+    settled = ThoughtGraph(graph.root, dict(graph.thoughts), dict(graph.stats), graph.index)
+    for text in "xyz":
+        future, new = graft(settled, ids["b"], text)
+        assert future.steps(new) == ["a", "b", text]
+    settled = ThoughtGraph(graph.root, dict(future.thoughts), dict(future.stats), graph.index)
+    assert settled.steps(new) == ["a", "b", "z"]
+    other, _ = graft(settled, ids["a"], "c", "final")
+    replaced = Thought(**{**settled.thoughts[new], "base": ids["a"]})
+    assert other.updated(Writes({new: replaced}, {})).steps(new) == ["a", "z"]
+    assert settled.steps(new) == ["a", "b", "z"]
+
+
+def test_texts_of_a_long_chain_are_those_of_its_steps_whatever_was_asked_before() -> None:
+    graph, chain = plant(), list[str]()
+    for number in range(200):
+        graph, id = graft(graph, chain[-1] if chain else graph.root, str(number))
+        chain.append(id)
+    settled = ThoughtGraph(graph.root, dict(graph.thoughts), dict(graph.stats))
+    asked = [*range(0, 200, 3), *range(199, 0, -7), 0, 199]
+    assert [settled.steps(chain[last]) for last in asked] == [
+        [str(number) for number in range(last + 1)] for last in asked
+    ]
 
 
 def test_searches_keep_their_own_indices_and_a_loaded_one_begins_anew() -> None:

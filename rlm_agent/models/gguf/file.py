@@ -37,6 +37,7 @@ class ModelFile:
 
     path: Path
     gpu_layers: int = 0
+    vocabulary_only: bool = False
     metadata: dict[str, str] = field(default_factory=dict, init=False)
     handle: Any = field(default=None, init=False, repr=False)
     vocabulary: Any = field(default=None, init=False, repr=False)
@@ -48,6 +49,7 @@ class ModelFile:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = self.gpu_layers
         params.check_tensors = True
+        params.vocab_only = self.vocabulary_only
         self.handle = lib.llama_model_load_from_file(str(self.path).encode(), params)
         if not self.handle:
             raise ModelFileError(

@@ -1,18 +1,19 @@
 """A GGUF model as a policy: conversations in, texts out, over an engine."""
 
-import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import AsyncGenerator, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rlm_agent.models.gguf.advice import decoding_in, prompts_in
 from rlm_agent.models.gguf.chat import ChatTemplate
 from rlm_agent.models.gguf.engine.engine import Engine
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
-from rlm_agent.models.gguf.file import binding
+from rlm_agent.models.gguf.named import NamedTokens
 from rlm_agent.models.gguf.toolcalls import Function, Style, Tool, call_grammar
-from rlm_agent.models.prompts import Prompts
-from rlm_agent.models.protocols import Completion, Decoding, Message, Request
+from rlm_agent.models.hearing import Text, first_stop
+from rlm_agent.models.protocols import Completion, Decoding, Message, Piece, Request
 from rlm_agent.structure.errors import GrammarError, InputError, PromptTooLongError
 from rlm_agent.tools.syntax import REACT, JsonCalls, Syntax
 
@@ -46,9 +47,9 @@ class GGUFPolicy:
         named = f":{adapter}" if adapter else ""
         self.identity = f"gguf:{self.file.identity}:{self.engine.settings.identity}{named}"
         self.task = self.file.metadata.get("rlm.task")
-        self.decoding = _recommended(self.file.metadata)
-        self.prompts = _prompts(self.file.metadata)
-        self._named: dict[str, int] = {}
+        self.decoding = decoding_in(self.file.metadata)
+        self.prompts = prompts_in(self.file.metadata)
+        self._named = NamedTokens(self.file)
 
     @property
     def syntax(self) -> Syntax:
@@ -98,13 +99,42 @@ class GGUFPolicy:
         results = await self.engine.acomplete(jobs)
         return [self._completion(*pair) for pair in zip(requests, results, strict=True)]
 
+    def stream(self, requests: Sequence[Request]) -> Generator[Piece | list[Completion]]:
+        """See `Streaming`, and `generate` for what is raised."""
+        texts = [Text(_stops(request)) for request in requests]
+        with closing(self.engine.stream([self._job(request) for request in requests])) as told:
+            for heard in told:
+                yield from self._told(requests, texts, heard)
+
+    async def astream(self, requests: Sequence[Request]) -> AsyncGenerator[Piece | list[Completion]]:
+        """See `stream`; the event loop stays free."""
+        texts = [Text(_stops(request)) for request in requests]
+        async with aclosing(self.engine.astream([self._job(request) for request in requests])) as told:
+            async for heard in told:
+                for one in self._told(requests, texts, heard):
+                    yield one
+
+    def _told(
+        self, requests: Sequence[Request], texts: Sequence[Text], heard: tuple[int, bytes] | list[Result]
+    ) -> Iterator[Piece | list[Completion]]:
+        """What follows from some more bytes, or from the results."""
+        if isinstance(heard, tuple):
+            index, piece = heard
+            if text := texts[index].feed(piece):
+                yield Piece(index, text)
+            return
+        for index, result in enumerate(heard):
+            if result.error is None and (text := texts[index].feed(b"", final=True)):
+                yield Piece(index, text)
+        yield [self._completion(*pair) for pair in zip(requests, heard, strict=True)]
+
     def release(self, messages: Sequence[Message], dead: Sequence[tuple[str, str]]) -> None:
         """See `Caching`; the cells of these branches are given back between two batches."""
         start = self.template.tokens(messages)
-        named = tuple(self._named)
+        named = self._named.asked
         for parent, prefix in dead:
-            tokens = (*start, *self._tokenize(prefix, named))
-            self.engine.release(tokens, len(start) + len(self._tokenize(parent, named)), self.adapter)
+            tokens = (*start, *self._named.tokenize(prefix, named))
+            self.engine.release(tokens, len(start) + len(self._named.tokenize(parent, named)), self.adapter)
 
     def prompt(self, messages: Sequence[Message], prefix: str, special: Collection[str] = ()) -> Tokens:
         """The tokens of a conversation and of the assistant's turn as far as it has come.
@@ -117,30 +147,7 @@ class GGUFPolicy:
                 f"the prompt has {len(start)} tokens and the model's context {self.engine.longest}; "
                 "shorten the question or load the model with a larger context"
             )
-        return (*start, *self._tokenize(prefix, special))
-
-    def _tokenize(self, text: str, special: Collection[str]) -> list[int]:
-        if not special:
-            return self.file.tokenize(text)
-        parts = re.split(f"({'|'.join(map(re.escape, sorted(special, key=len, reverse=True)))})", text)
-        return [
-            token
-            for position, part in enumerate(parts)
-            for token in ([self._token(part)] if position % 2 else self.file.tokenize(part))
-        ]
-
-    def _token(self, text: str) -> int:
-        """The token of the vocabulary that has this very text; `InputError` where there is none."""
-        if text not in self._named:
-            tokens = self.file.tokenize(text, special=True)
-            texts = [binding().llama_vocab_get_text(self.file.vocabulary, token) for token in tokens]
-            if texts != [text.encode()]:
-                raise InputError(
-                    f"{self.file.path} has no token {text!r}; take a model whose vocabulary has it, or end "
-                    "steps with plain text by Steps(delimiter=...)"
-                )
-            self._named[text] = tokens[0]
-        return self._named[text]
+        return (*start, *self._named.tokenize(prefix, special))
 
     def _job(self, request: Request) -> Job:
         return Job(
@@ -148,7 +155,7 @@ class GGUFPolicy:
             max_tokens=request.max_tokens,
             seed=request.seed,
             decoding=self._stopping(request),
-            stops=tuple(stop.encode() for stop in (*request.stop, *request.end_tokens)),
+            stops=tuple(stop.encode() for stop in _stops(request)),
             alternatives=request.alternatives,
             code=request.code,
             adapter=self.adapter,
@@ -157,23 +164,22 @@ class GGUFPolicy:
     def _stopping(self, request: Request) -> Decoding:
         """The request's decoding, which also stops at its special tokens: their pieces are empty."""
         for text in request.stop_tokens:
-            if self.file.ends(self._token(text)):
+            if self.file.ends(self._named.token(text)):
                 raise InputError(
                     f"{text!r} ends all that {self.file.path} writes, not a step; name another token"
                 )
-        tokens = tuple(self._token(text) for text in (*request.stop_tokens, *request.end_tokens))
+        tokens = tuple(self._named.token(text) for text in (*request.stop_tokens, *request.end_tokens))
         own = request.decoding
         return replace(own, stop_tokens=(*own.stop_tokens, *tokens)) if tokens else own
 
     def _completion(self, request: Request, result: Result) -> Completion:
         text, finish = result.text, result.finish
         if finish == "stop":
-            stops = (*request.stop, *request.end_tokens)
-            found = [(at, stop) for stop in stops if (at := text.find(stop.encode())) >= 0]
-            end, stop = min(found, default=(len(text), ""))
+            found = first_stop(text, [stop.encode() for stop in _stops(request)])
+            end, stop = found or (len(text), b"")
             text = text[:end]
-            last = [self._token(token) for token in request.end_tokens]
-            finish = "end" if stop in request.end_tokens or result.tokens[-1] in last else finish
+            last = [self._named.token(token) for token in request.end_tokens]
+            finish = "end" if stop.decode() in request.end_tokens or result.tokens[-1] in last else finish
         return Completion(
             text=text.decode(errors="replace"),
             tokens=len(result.tokens),
@@ -187,27 +193,6 @@ class GGUFPolicy:
         )
 
 
-def _prompts(metadata: dict[str, str]) -> Prompts:
-    """What a file names under `rlm.ask.*`: all that a specialist knows; a general model knows the rest."""
-    known = {field.name: metadata.get(f"rlm.ask.{field.name}") for field in fields(Prompts)}
-    named = {skill: pattern for skill, pattern in known.items() if pattern}
-    return Prompts.lacking(**named) if "rlm.task" in metadata else Prompts(**named)
-
-
-def _recommended(metadata: dict[str, str]) -> Decoding:
-    """What the file's `general.sampling.*` say, llama.cpp's own keys; what is absent or broken is default."""
-    plain = Decoding()
-
-    def read(key: str, default: float, low: float, high: float) -> float:
-        try:
-            number = float(metadata[f"general.sampling.{key}"])
-        except (KeyError, ValueError):
-            return default
-        return number if low <= number <= high else default
-
-    return Decoding(
-        temperature=read("temp", plain.temperature, 0, 100),
-        top_k=int(read("top_k", plain.top_k, 0, 1e6)),
-        top_p=read("top_p", plain.top_p, 1e-6, 1),
-        min_p=read("min_p", plain.min_p, 0, 1),
-    )
+def _stops(request: Request) -> tuple[str, ...]:
+    """The texts that end a completion and are no part of it."""
+    return (*request.stop, *request.end_tokens)

@@ -11,12 +11,14 @@ from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
+from rlm_agent.models.gguf.engine.engine import Piece
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
 from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.models.gguf.policy import GGUFPolicy
 from rlm_agent.models.gguf.toolcalls import Style, call_grammar, call_id, either_grammar, json_grammar
+from rlm_agent.models.hearing import Text
 from rlm_agent.models.langchain.conversation import choice_of, conversation, offered
-from rlm_agent.models.langchain.reading import Calls, Part, Reader, Text
+from rlm_agent.models.langchain.reading import Calls, Part, Reader
 from rlm_agent.models.protocols import Decoding
 from rlm_agent.structure.errors import (
     GrammarError,
@@ -92,20 +94,21 @@ class Asked:
     _text: Text
     _ids: int
 
-    def read(self, heard: bytes | Result) -> Iterator[ChatGenerationChunk]:
-        """The chunks that follow from some more bytes, or from the end.
+    def read(self, heard: Piece | list[Result]) -> Iterator[ChatGenerationChunk]:
+        """The chunks that follow from what `Engine.stream` brings of the job.
 
         Raises `GrammarError` where no token could follow a grammar, `ModelError` where the model failed.
         """
-        if isinstance(heard, bytes):
-            yield from self._chunks(self._reader.feed(self._text.feed(heard)))
+        if isinstance(heard, tuple):
+            yield from self._chunks(self._reader.feed(self._text.feed(heard[1])))
             return
-        if heard.error is not None:
-            kind = GrammarError if "grammar" in heard.error else ModelError
-            raise kind(heard.error)
+        (result,) = heard
+        if result.error is not None:
+            kind = GrammarError if "grammar" in result.error else ModelError
+            raise kind(result.error)
         yield from self._chunks(self._reader.feed(self._text.feed(b"", final=True)))
         yield from self._chunks(self._reader.end())
-        yield ChatGenerationChunk(message=self._last(heard))
+        yield ChatGenerationChunk(message=self._last(result))
 
     def _chunks(self, parts: Iterable[Part]) -> Iterator[ChatGenerationChunk]:
         for part in parts:

@@ -144,7 +144,7 @@ class ChatGGUF(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         one = self._asked(messages, stop, kwargs)
-        for heard in one.policy.engine.stream(one.job, timeout=one.timeout):
+        for heard in one.policy.engine.stream([one.job], timeout=one.timeout):
             yield from one.read(heard)
 
     async def _astream(
@@ -155,7 +155,7 @@ class ChatGGUF(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         one = self._asked(messages, stop, kwargs)
-        async for heard in one.policy.engine.astream(one.job, timeout=one.timeout):
+        async for heard in one.policy.engine.astream([one.job], timeout=one.timeout):
             for chunk in one.read(heard):
                 yield chunk
 

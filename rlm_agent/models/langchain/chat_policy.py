@@ -1,9 +1,11 @@
 """Any chat model of LangChain as a policy of searches, and so as a judge, too."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
+from queue import SimpleQueue
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -12,22 +14,22 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import SecretStr
 
+from rlm_agent.models.continuing import GO_ON, Continuation
 from rlm_agent.models.langchain.chat_gguf import ChatGGUF
 from rlm_agent.models.prompts import Prompts, prompts_of
-from rlm_agent.models.protocols import Completion, Decoding, Finish, Request
+from rlm_agent.models.protocols import Completion, Decoding, Finish, Piece, Request
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.ids import fingerprint
 
-GO_ON = (
-    "Go on with your answer from exactly where it stops. Write only what comes next, and repeat nothing of "
-    "what stands there already."
-)
 _LONGEST = ("max_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
 """What classes of chat models call the most tokens of an answer."""
 
 _CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max_completion_tokens"))
 _MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 _SHOWN = 300
+
+Tell = Callable[[str], bool]
+"""Is told some more of a text; whether nobody wants to hear more."""
 
 
 class ChatModelPolicy:
@@ -96,8 +98,62 @@ class ChatModelPolicy:
             self._check(request)
         return list(await asyncio.gather(*map(complete, requests)))
 
-    def _complete(self, request: Request) -> Completion:
-        heard, call = _Heard(request, repeats=not self._prefill), self._call(request)
+    def stream(self, requests: Sequence[Request]) -> Generator[Piece | list[Completion]]:
+        """See `Streaming`."""
+        for request in requests:
+            self._check(request)
+        pieces, left = SimpleQueue[Piece | None](), threading.Event()
+
+        def complete(index: int, request: Request) -> Completion:
+            def tell(text: str) -> bool:
+                pieces.put(Piece(index, text))
+                return left.is_set()
+
+            try:
+                return self._complete(request, tell)
+            finally:
+                pieces.put(None)
+
+        with ContextThreadPoolExecutor(max_workers=self._concurrency) as pool:
+            writing = [pool.submit(complete, *numbered) for numbered in enumerate(requests)]
+            try:
+                for _ in writing:
+                    yield from iter(pieces.get, None)
+            finally:
+                left.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+        yield [one.result() for one in writing]
+
+    async def astream(self, requests: Sequence[Request]) -> AsyncGenerator[Piece | list[Completion]]:
+        """See `stream`; the event loop stays free."""
+        for request in requests:
+            self._check(request)
+        room, pieces = asyncio.Semaphore(self._concurrency), asyncio.Queue[Piece | None]()
+
+        async def complete(index: int, request: Request) -> Completion:
+            def tell(text: str) -> bool:
+                pieces.put_nowait(Piece(index, text))
+                return False
+
+            try:
+                async with room:
+                    return await self._acomplete(request, tell)
+            finally:
+                pieces.put_nowait(None)
+
+        writing = [asyncio.create_task(complete(*numbered)) for numbered in enumerate(requests)]
+        try:
+            for _ in writing:
+                while (piece := await pieces.get()) is not None:
+                    yield piece
+            yield [await one for one in writing]
+        finally:
+            for one in writing:
+                one.cancel()
+            await asyncio.gather(*writing, return_exceptions=True)
+
+    def _complete(self, request: Request, tell: Tell = lambda text: False) -> Completion:
+        heard, call = _Heard(request, repeats=not self._prefill, tell=tell), self._call(request)
         try:
             with closing(cast("Any", self._set(request).stream(**call))) as chunks:
                 for chunk in chunks:
@@ -107,8 +163,8 @@ class ChatModelPolicy:
         except Exception as error:  # noqa: BLE001  providers raise whatever they like
             return self._failed(error)
 
-    async def _acomplete(self, request: Request) -> Completion:
-        heard, call = _Heard(request, repeats=not self._prefill), self._call(request)
+    async def _acomplete(self, request: Request, tell: Tell = lambda text: False) -> Completion:
+        heard, call = _Heard(request, repeats=not self._prefill, tell=tell), self._call(request)
         try:
             async with aclosing(cast("Any", self._set(request).astream(**call))) as chunks:
                 async for chunk in chunks:
@@ -119,8 +175,14 @@ class ChatModelPolicy:
             return self._failed(error)
 
     def _call(self, request: Request) -> dict[str, Any]:
-        """What the model is called with. Its tokens are attributed to the thought that they will be."""
-        config: RunnableConfig = {"metadata": {"rlm_node": request.thought}} if request.thought else {}
+        """What the model is called with. In traces, a call is attributed to the thought that comes of it.
+
+        LangGraph's `messages` stream leaves it out: what of it is a thought's text, and no judgement and
+        nothing beyond a stop, is told by `stream`.
+        """
+        config: RunnableConfig = {"tags": ["nostream"]}
+        if request.thought:
+            config["metadata"] = {"rlm_node": request.thought, "rlm_operator": request.operator}
         stop = {"stop": list(request.stop)} if self._tells and request.stop else {}
         return {"input": self._messages(request), "config": config, **stop}
 
@@ -160,41 +222,32 @@ class ChatModelPolicy:
         return Completion("", 0, 0.0, "error", error=text[:_SHOWN])
 
 
-@dataclass(slots=True)
 class _Heard:
-    """What has come of a request so far."""
+    """What has come of a request so far; `tell` hears of it as soon as it is sure."""
 
-    request: Request
-    repeats: bool
-    said: str = ""
-    chunks: int = 0
-    told: dict[str, Any] = field(default_factory=dict)
-    last: AIMessage | None = None
+    def __init__(self, request: Request, *, repeats: bool, tell: Tell) -> None:
+        self.text = Continuation(request.prefix, request.stop, repeats)
+        self.chunks = 0
+        self.last: AIMessage | None = None
+        self._tell = tell
 
     def add(self, message: BaseMessage) -> bool:
         """Take a message or a chunk of one; whether all is there that is wanted."""
         assert isinstance(message, AIMessage)
         joins = isinstance(self.last, AIMessageChunk) and isinstance(message, AIMessageChunk)
         self.last = self.last + message if joins else message  # type: ignore[operator, assignment]
-        self.said += str(message.text)
         self.chunks += bool(message.text)
-        return self._cut()[1]
-
-    def _cut(self) -> tuple[str, bool]:
-        """The continuation up to the first stop, and whether there is one."""
-        text, prefix = self.said, self.request.prefix
-        if self.repeats and prefix:
-            if len(text) < len(prefix) and prefix.startswith(text):
-                return "", False  # it may be repeating what it said
-            text = text.removeprefix(prefix).lstrip()
-        ends = [at for stop in self.request.stop if (at := text.find(stop)) >= 0]
-        return (text[: min(ends)], True) if ends else (text, False)
+        stopped = self.text.add(str(message.text))
+        fresh = self.text.fresh()
+        return (bool(fresh) and self._tell(fresh)) or stopped
 
     def completion(self) -> Completion:
-        text, stopped = self._cut()
+        if fresh := self.text.fresh(final=True):
+            self._tell(fresh)
+        text, stopped = self.text.cut()
         told = self.last.response_metadata if self.last is not None else {}
         usage = self.last.usage_metadata if self.last is not None else None
-        estimated = max(self.chunks, (len(self.said) + 3) // 4, 1)
+        estimated = max(self.chunks, (len(self.text.said) + 3) // 4, 1)
         tokens = usage["output_tokens"] if usage else estimated
         cached = (usage.get("input_token_details") or {}).get("cache_read", 0) if usage else 0
         return Completion(

@@ -1,16 +1,16 @@
-"""What a model writes, read while it is written: text up to a stop, and calls of tools.
+"""What a model writes, read while it is written: text, and calls of tools.
 
 A grammar holds calls to the form that `call_grammar` forces, so that their beginning and their end are known
 at the very token; see there for the forms.
 """
 
-import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from rlm_agent.models.gguf.toolcalls import Style
+from rlm_agent.models.hearing import begun
 
 Calls = Literal["none", "auto", "forced", "first"]
 """No calls; text that may end in calls; calls alone; calls or else text, as the first letters decide."""
@@ -23,29 +23,6 @@ class Part:
     text: str
     index: int | None = None
     name: str | None = None
-
-
-class Text:
-    """Bytes as text, as far as it is sure: whole letters, and no beginning of what would stop it."""
-
-    def __init__(self, stops: Sequence[str] = ()) -> None:
-        self.stopped_by: str | None = None
-        self._stops = [stop for stop in stops if stop]
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._held = ""
-
-    def feed(self, piece: bytes, *, final: bool = False) -> str:
-        """What is sure with one more piece; nothing behind a stop."""
-        if self.stopped_by is not None:
-            return ""
-        self._held += self._decode(piece, final)
-        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            end, self.stopped_by = min(found)
-        else:
-            end = len(self._held) - (0 if final else _begun(self._held, self._stops))
-        sure, self._held = self._held[:end], self._held[end:]
-        return sure
 
 
 class Reader:
@@ -74,8 +51,8 @@ class Reader:
         if self._arguments is not None:
             yield Part(self._arguments.spoiled(), self._index)
         elif self._seeks and "{" in self._held:
-            begun = self._held[self._held.index("{") :]
-            yield Part(begun + _Arguments(begun).spoiled(), self._index + 1, "")
+            opened = self._held[self._held.index("{") :]
+            yield Part(opened + _Arguments(opened).spoiled(), self._index + 1, "")
         elif not self._seeks and self._held:
             yield Part(self._held)
         self._held = ""
@@ -106,7 +83,7 @@ class Reader:
         opening, held = self._style.opening, self._held
         looks = self._calls == "auto"
         at = held.find(opening) if looks else -1
-        end = at if at >= 0 else len(held) - (_begun(held, [opening]) if looks else 0)
+        end = at if at >= 0 else len(held) - (begun(held, [opening]) if looks else 0)
         if end:
             yield Part(held[:end])
         self._seeks = at >= 0
@@ -165,12 +142,3 @@ class _Arguments:
         """
         quote = ('\\"' if self._escaped else '"') if self._string else ""
         return quote + (self._open[-1] if self._open else "}")
-
-
-def _begun(text: str, marks: Sequence[str]) -> int:
-    """How many letters at the end of `text` may be the beginning of a mark."""
-    longest = max(map(len, marks), default=1) - 1
-    for count in range(min(longest, len(text)), 0, -1):
-        if any(mark.startswith(text[-count:]) for mark in marks):
-            return count
-    return 0

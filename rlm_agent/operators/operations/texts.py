@@ -92,7 +92,7 @@ def _batch(
         _drafted(graph, (under, first + number * reading.parts), one, reading, share)
         for number, one in enumerate(asked)
     ]
-    completions = yield from ask_policy(asked[0].setting.policy, [one.request for one in drafts])
+    completions = yield from ask_policy(asked[0].setting.policy, [one.asked for one in drafts])
     thoughts: dict[str, Thought] = {}
     for one, place, completion in zip(asked, drafts, completions, strict=True):
         thoughts |= _thoughts(graph, place, completion, one.setting, reading)

@@ -54,7 +54,12 @@ def known_actions(asked: Sequence[str] | None, prompts: Prompts) -> tuple[str, .
 
 def following(thought: Thought, actions: Sequence[str]) -> list[str]:
     """Those of `actions` that may follow a thought; a root is followed as a question is."""
-    return [action for action in _FOLLOWING[thought.get("operator")] if action in actions]
+    return [action for action in _after(thought) if action in actions]
+
+
+def _after(thought: Thought) -> Sequence[str]:
+    """What follows the action that made a thought; what a human wrote is taken for a step."""
+    return _FOLLOWING.get(thought.get("operator"), _FOLLOWING[STEP])
 
 
 def act(

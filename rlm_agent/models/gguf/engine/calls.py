@@ -7,15 +7,18 @@ from contextlib import suppress
 
 from rlm_agent.models.gguf.engine.jobs import Job, Result
 
+Heard = Callable[[int, bytes], None]
+"""Is told the index of a job and the bytes of a token that was drawn for it."""
+
 
 class Call:
     """Some jobs of one caller; `future` gets their results, in order, when the last of them has ended.
 
     Cancelling the future cancels what is left of the jobs. `heard` is called in the engine's thread with the
-    bytes of each token that is drawn; it has to be quick and must not raise.
+    index of a job and the bytes of each token that is drawn for it; it has to be quick and must not raise.
     """
 
-    def __init__(self, jobs: Sequence[Job], heard: Callable[[bytes], None] | None = None) -> None:
+    def __init__(self, jobs: Sequence[Job], heard: Heard | None = None) -> None:
         self.jobs = list(jobs)
         self.heard = heard
         self.future: Future[list[Result]] = Future()

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 from rlm_agent.models.gguf.engine.adapters import Adapters
 from rlm_agent.models.gguf.engine.cache import Cache
-from rlm_agent.models.gguf.engine.calls import Call
+from rlm_agent.models.gguf.engine.calls import Call, Heard
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
 from rlm_agent.models.gguf.engine.scheduler import Scheduler
 from rlm_agent.models.gguf.engine.tuning import tuned_context
@@ -22,6 +22,9 @@ from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.structure.errors import InputError
 
 DEFAULT_CONTEXT = 4096
+Piece = tuple[int, bytes]
+"""The index of a job, and what one of its tokens spells."""
+
 _CALLS = 256
 """Calls at a time; one more waits before its jobs are even looked at."""
 
@@ -100,22 +103,22 @@ class Engine:
         finally:
             self._room.release()
 
-    def stream(self, job: Job, *, timeout: float | None = None) -> Generator[bytes | Result]:
-        """The bytes of each token of a job as it is drawn, and in the end its result.
+    def stream(self, jobs: Sequence[Job], *, timeout: float | None = None) -> Generator[Piece | list[Result]]:
+        """The bytes of each token as it is drawn, with the index of its job, and last all results, in order.
 
-        Leaving the iteration cancels the job. Raises what `complete` raises, and `TimeoutError` where it is
-        not through after `timeout` seconds.
+        Leaving the iteration cancels the jobs. Raises what `complete` raises, and `TimeoutError` where they
+        are not through after `timeout` seconds.
         """
-        self._require_usable([job])
+        self._require_usable(jobs)
         end = None if timeout is None else time.monotonic() + timeout
-        pieces: SimpleQueue[bytes | None] = SimpleQueue()
+        pieces: SimpleQueue[Piece | None] = SimpleQueue()
         with self._room:
-            call = self._submit([job], pieces.put)
+            call = self._submit(jobs, lambda *piece: pieces.put(piece))
             call.future.add_done_callback(lambda _: pieces.put(None))
             try:
                 while (piece := pieces.get(timeout=end and max(0.0, end - time.monotonic()))) is not None:
                     yield piece
-                yield call.future.result()[0]
+                yield call.future.result()
             except Empty as error:
                 raise _too_slow(timeout) from error
             finally:
@@ -123,27 +126,27 @@ class Engine:
 
     async def astream(
         self,
-        job: Job,
+        jobs: Sequence[Job],
         *,
         timeout: float | None = None,  # noqa: ASYNC109  as in `stream`
-    ) -> AsyncGenerator[bytes | Result]:
-        """See `stream`; cancelling the task cancels the job, too."""
-        self._require_usable([job])
-        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[bytes | None]()
+    ) -> AsyncGenerator[Piece | list[Result]]:
+        """See `stream`; cancelling the task cancels the jobs, too."""
+        self._require_usable(jobs)
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece | None]()
         end = None if timeout is None else loop.time() + timeout
 
-        def put(piece: bytes | None) -> None:
+        def put(piece: Piece | None) -> None:
             with suppress(RuntimeError):  # the loop was closed, and nobody listens
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         await self._enter()
         try:
-            call = self._submit([job], put)
+            call = self._submit(jobs, lambda *piece: put(piece))
             call.future.add_done_callback(lambda _: put(None))
             try:
                 while (piece := await _before(end, pieces)) is not None:
                     yield piece
-                yield call.future.result()[0]
+                yield call.future.result()
             except TimeoutError as error:
                 raise _too_slow(timeout) from error
             finally:
@@ -170,7 +173,7 @@ class Engine:
         while not self._room.acquire(blocking=False):  # noqa: ASYNC110  what wakes threads wakes no loop
             await asyncio.sleep(0.01)
 
-    def _submit(self, jobs: Sequence[Job], heard: Callable[[bytes], None] | None = None) -> Call:
+    def _submit(self, jobs: Sequence[Job], heard: Heard | None = None) -> Call:
         call = Call(jobs, heard)
         if jobs:
             self._worker.submit(call)
@@ -186,7 +189,7 @@ class Engine:
                 raise InputError(f"there is no adapter {job.adapter!r}; load the model with it")
 
 
-async def _before(end: float | None, pieces: asyncio.Queue[bytes | None]) -> bytes | None:
+async def _before(end: float | None, pieces: asyncio.Queue[Piece | None]) -> Piece | None:
     """The next piece; `TimeoutError` where none has come by the loop's time `end`."""
     async with asyncio.timeout_at(end):
         return await pieces.get()

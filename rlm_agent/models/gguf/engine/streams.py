@@ -127,7 +127,7 @@ class Stream:
         piece = pieces.spelled(token) if spells else pieces[token]
         self.text += piece
         if self.call.heard is not None:
-            self.call.heard(piece)
+            self.call.heard(self.index, piece)
         self.finish = self._ended(token, len(piece), pieces)
 
     def _ended(self, token: int, length: int, pieces: "Pieces") -> Finish | None:

@@ -1,0 +1,206 @@
+"""The Enhanced Borda Count of a search's solutions, kept up to date from round to round.
+
+Source: LLaMA-Berry (Zhang et al., arXiv 2410.02884). Preferences P(i ≻ j) make a win-loss matrix
+M_ij = [P(i ≻ j) ≥ ½], its transitive closure C gives each one its Borda count Σ_j C_ij, those of equal counts
+are compared softly by P, and the rank becomes the quantile 1 − (rank − 1) / (n − 1).
+
+A ranking holds nothing that does not follow from the thoughts and their `Stats.preferences`, so that it can
+be made again at any time. A new solution costs a few operations on arrays with an element a solution.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from rlm_agent.operators.rules.borda import highest_ranked, ranked, standing
+from rlm_agent.operators.rules.closure import Closure
+from rlm_agent.operators.rules.shares import Numbers, Places, Shares
+from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
+
+_DIGITS = 9
+_KEY = "ranking"
+
+
+class Ranking:
+    """The thoughts that were admitted, in that order (`ids`), and what each is worth among them.
+
+    Of its global score Q_g and its local score Q_l, both in [0, 1], a thought gets α · Q_g + (1 − α) · Q_l,
+    or Q_g alone where there is no Q_l, and then a share γ of its children's (`Shares`). That, brought to
+    [-1, 1], is their `worth`, of shape (n,). `said` are the texts of the thoughts, and `offspring` the
+    admitted children of each.
+
+    A win is P ≥ ½. One of a higher `standing` is surely better than one of a lower, unasked. Q_l is the mean
+    of P against those of its parent and its children of whom it is known.
+
+    Deviations: a cycle of preferences gives no win against oneself, and a pair that was never compared is won
+    by nobody unless others lead from one to the other. The softer comparison sums up P against all of equal
+    count, ½ where unknown. Those that are equal in that, too, share the mean of their ranks (the paper leaves
+    them open), so that all are worth ½ where nothing is known, and so is a single one, for which the paper
+    has 0 / 0.
+    """
+
+    def __init__(self, *, alpha: float, gamma: float) -> None:
+        self.ids: list[str] = []
+        self.place: dict[str, int] = {}
+        self.said: set[str] = set()
+        self.offspring: dict[str, list[str]] = defaultdict(list)
+        self.worth: Numbers = np.empty(0)
+        self._alpha = alpha
+        self._shares = Shares(gamma)
+        self._closure = Closure()
+        self._known: list[dict[int, float]] = []
+        self._near: list[list[float]] = []
+        self._heights = np.empty(0, np.intp)
+        self._components = np.empty(0, np.intp)
+        self._excess: Numbers = np.empty(0)
+        self._local: Numbers = np.empty(0)
+        self._order: Places = np.empty(0, np.intp)
+
+    @classmethod
+    def of(cls, graph: ThoughtGraph, *, alpha: float, gamma: float) -> "Ranking":
+        """The ranking of a graph: that which was kept from the last round, or a new one, as after a stop."""
+        kept = graph.index.derived.get(_KEY)
+        ranking: Ranking = kept if kept and kept.follows(graph) else cls(alpha=alpha, gamma=gamma)
+        graph.index.derived[_KEY] = ranking
+        ranking.take_up(graph)
+        return ranking
+
+    def follows(self, graph: ThoughtGraph) -> bool:
+        """Whether what it holds is the beginning of the ranking of a graph."""
+        known, others = len(self.ids), ranked(graph)
+        return known <= len(others) and (not known or others[known - 1] == self.ids[-1])
+
+    def take_up(self, graph: ThoughtGraph) -> None:
+        """Take up the thoughts that were admitted since."""
+        new = ranked(graph)[len(self.ids) :]
+        for id in new:
+            self._add(graph, id)
+        if new:
+            overall, near = self.quantiles(), self._local
+            mixed = self._alpha * overall + (1 - self._alpha) * near
+            self.worth = 2 * self._shares.passed_up(np.where(np.isnan(near), overall, mixed)) - 1
+
+    def q(self, id: str) -> float:
+        """What a ranked thought is worth, brought to [-1, 1]."""
+        worth: float = self.worth.item(self.place[id])
+        return worth
+
+    def highest(self, graph: ThoughtGraph, ids: Sequence[str]) -> str | None:
+        """The thought of the highest q among `ids`, as `highest_ranked` has it."""
+        return highest_ranked(graph.updated(self.writes(graph)), ids)
+
+    def ordered(self) -> Places:
+        """The numbers of the thoughts by q, the best first; of equal ones the elder first."""
+        q, known = self.worth, self._order
+        if len(known) < len(q):  # little moves in a round, so that the last order is nearly the new one
+            known = np.concatenate((known, np.arange(len(known), len(q))))
+            known = known[np.argsort(-q[known], kind="stable")]
+            if ((np.diff(q[known]) == 0) & (np.diff(known) < 0)).any():
+                known = np.argsort(-q, kind="stable")
+            self._order = known
+        return known
+
+    def open_to_doubt(self) -> Places:
+        """Of the thoughts `ordered`, those of a standing of 1."""
+        order = self.ordered()
+        return np.asarray(order[self._heights[order] == 1])
+
+    def quantiles(self) -> Numbers:
+        """The global score Q_g of each thought: 1 for the first, 0 for the last; shape (n,)."""
+        n, key = len(self.ids), self.wins()
+        if n == 1:
+            return np.array([0.5])
+        if self._excess.any():
+            key = _dense(key, self._excess)
+        peers = np.bincount(key)
+        ranks = n - np.cumsum(peers) + (peers - 1) / 2
+        return np.asarray((1 - ranks / (n - 1))[key])
+
+    def wins(self) -> Places:
+        """The Borda count of each thought: against how many others it wins, directly or through others."""
+        lower = np.cumsum([0, *np.bincount(self._heights, minlength=3)])
+        return np.asarray(self._closure.counts + lower[self._heights])
+
+    def writes(self, graph: ThoughtGraph) -> Writes:
+        """The q of all, for those who read it in the statistics."""
+        worth = zip(self.ids, self.worth.tolist(), strict=True)
+        return Writes({}, {id: Stats({**graph.stats[id], "q": q}) for id, q in worth})
+
+    def noted(self, writes: Writes) -> Writes:
+        """These writes of statistics, with the q of the thoughts that they are of."""
+        ranked = (id for id in writes.stats if id in self.place)
+        return writes.followed_by(
+            Writes({}, {id: Stats({**writes.stats[id], "q": self.q(id)}) for id in ranked})
+        )
+
+    def _add(self, graph: ThoughtGraph, id: str) -> None:
+        new, height = len(self.ids), standing(graph, id)
+        self.ids.append(id)
+        self.said.add(graph.thoughts[id]["text"].strip())
+        self._heights = np.append(self._heights, height)
+        said = graph.stats[id].get("preferences", {})
+        met = [other for other in said if other in self.place and self._heights[self.place[other]] == height]
+        self._known.append({self.place[other]: said[other] for other in met})
+        for other in met:
+            self._known[self.place[other]][new] = graph.stats[other]["preferences"][id]
+        self._components = np.append(self._components, new)
+        self._excess = np.append(self._excess, 0.0)
+        self._compare(new)
+        self.place[id] = new
+        self._adopt(graph.thoughts[id]["parent"], new)
+
+    def _compare(self, new: int) -> None:
+        """Enter a new one into the closure, and weigh those anew whose cycles it has changed."""
+        known = self._known[new]
+        below = [other for other, p in known.items() if p >= 0.5]
+        above = [other for other in known if self._known[other][new] >= 0.5]
+        cycle = self._closure.add(below, above)
+        if len(cycle) == 1:
+            return
+        labels = self._components[cycle]
+        largest = np.bincount(labels).argmax()
+        joined = cycle[labels != largest].tolist()
+        self._components[joined] = largest
+        for one in set(joined).union(*(self._known[other] for other in joined)):
+            self._excess[one] = self._softly(one)
+
+    def _softly(self, one: int) -> float:
+        """By how much the sum of its P against those of its count exceeds ½ each.
+
+        Two that were compared have the same count only if each wins against the other: within a cycle.
+        """
+        mine = self._components[one]
+        known = [p for other, p in self._known[one].items() if self._components[other] == mine]
+        return round(math.fsum([*known, -0.5 * len(known)]), _DIGITS)
+
+    def _adopt(self, parent: str | None, new: int) -> None:
+        """Enter a new one under its parent, and what is known of the two into their local scores."""
+        elder = self.place.get(parent or "")
+        self._shares.add(elder)
+        self._near.append([])
+        self._local = np.append(self._local, np.nan)
+        if parent is not None:
+            self.offspring[parent].append(self.ids[new])
+        if elder is None:
+            return
+        for one, other in ((new, elder), (elder, new)):
+            if (p := self._between(one, other)) is not None:
+                self._near[one].append(p)
+                self._local[one] = math.fsum(self._near[one]) / len(self._near[one])
+
+    def _between(self, one: int, other: int) -> float | None:
+        """P(one ≻ other), as far as it is known."""
+        if self._heights[one] != self._heights[other]:
+            return float(self._heights[one] > self._heights[other])
+        return self._known[one].get(other)
+
+
+def _dense(first: Places, second: Numbers) -> Places:
+    """Pairs as ascending numbers, equal for equal pairs, in the order of the first and then the second."""
+    order = np.lexsort((second, first))
+    steps = (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0)
+    key = np.empty_like(order)
+    key[order] = np.concatenate(([0], np.cumsum(steps)))
+    return key
