@@ -118,7 +118,7 @@ def test_missing_file_and_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="cannot be opened"):
         load_policy(tmp_path / "none.gguf")
     with pytest.raises(UnknownNameError, match="URL"):
-        load_policy("http://localhost/model")
+        load_policy("ftp://localhost/model.gguf")
     with pytest.raises(UnknownNameError, match="mini"):
         load_policy("maxi")
 

@@ -220,8 +220,9 @@ def test_formats_are_named_in_front_of_a_path(policy: GGUFPolicy, spm: Path, tin
     for name in ("math_shepherd", "math_shepherd:", "rlhflow"):
         with pytest.raises(UnknownNameError, match="as in 'math_shepherd:PATH'"):
             load_value(name, policy)
-    for name in ("rlhflow:https://example.org/prm.gguf", "rlhflow:prm"):
-        with pytest.raises(UnknownNameError):
-            load_value(name, policy)
+    with pytest.raises(UnknownNameError):
+        load_value("rlhflow:prm", policy)
+    with pytest.raises(InputError, match="#tokenizer=FILE"):
+        load_value("rlhflow:https://example.org/prm", policy)
     with pytest.raises(ModelFileError, match="name an existing"):
         load_value("rlhflow:missing.gguf", policy)

@@ -21,7 +21,9 @@ from tests.serve.conftest import until
 from tests.serve.test_leaving import ENDLESS, searches
 
 KEY = "a-key-for-this-very-test"
-RUN = "from rlm_agent.app.cli import main; main()"
+# A shell's background jobs ignore SIGINT, and what they start inherits that.
+RUN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+RUN += "from rlm_agent.app.cli import main; main()"
 ASKED = {"model": "mini", "messages": [{"role": "user", "content": "4 9 10 13 : 24"}]}
 
 

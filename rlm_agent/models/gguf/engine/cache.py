@@ -18,11 +18,14 @@ Held = tuple[int, Tokens, str | None]
 _TIDY_AFTER = 512
 """Idle cells, beside as many as are live, that are worth moving."""
 
+_CONTEXTS = 4
+"""How many contexts full of cells are put aside at most, so that many short searches do not fill `memory`."""
+
 
 class Cache:
     """What is known, by prefix. `live` is to tell, when asked, what live sequences hold.
 
-    `memory` bounds the bytes that are put aside.
+    `memory` bounds the bytes that are put aside, and so do `_CONTEXTS`.
     """
 
     def __init__(self, context: Context, adapters: Adapters, *, memory: int = 1_000_000_000) -> None:
@@ -181,10 +184,12 @@ class Cache:
         """Forget what was put aside and not wanted for longest, where it is too much."""
         nodes = self._tree.aside()
         size = sum(_bytes(node.piece) for node in nodes)
-        if size <= self._memory:
+        tokens = sum(node.piece.end - node.piece.start for node in nodes)
+        memory = min(self._memory, _CONTEXTS * self._context.cells * size // max(1, tokens))
+        if size <= memory:
             return
         for node in sorted(nodes, key=lambda node: (node.used, -node.end)):  # children before parents
-            if size > self._memory * 3 // 4 and not node.children:
+            if size > memory * 3 // 4 and not node.children:
                 size -= _bytes(node.piece)
                 self._tree.drop(node)
 
