@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AnyMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
@@ -19,6 +19,7 @@ from rlm_agent.graphs.machine.listening import within
 from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.graphs.machine.state import Terms
 from rlm_agent.models.awaited import Awaited
+from rlm_agent.models.langchain.messages import as_langchain
 from rlm_agent.models.protocols import Message
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.thoughts import ThoughtGraph
@@ -37,7 +38,6 @@ _OPTIONS: dict[str, Any] = {
     "context": ReasonerContext(),  # what the outer run is given is not for the inner one
 }
 _LIMITS = RunnableConfig(recursion_limit=10_007)  # LangGraph's for a graph by itself; in a batch it has 25
-_ROLES = {"user": HumanMessage, "assistant": AIMessage}
 
 
 class Inner:
@@ -101,7 +101,7 @@ def _passed(found: Any) -> Found:
 
 def _conversation(messages: Sequence[Message]) -> list[AnyMessage]:
     """The turns of a conversation; the inner reasoner has a system prompt of its own."""
-    return [_ROLES[message["role"]](message["content"]) for message in messages if message["role"] in _ROLES]
+    return as_langchain([message for message in messages if message["role"] != "system"])
 
 
 def _settings(create: Create) -> str:

@@ -58,7 +58,7 @@ class Nodes(Searching):
         """Plan the next expansion by the strategy's rule."""
         yield from ()
         search = self.search(state)
-        tell(*self.standing.before_a_round(search, self.rules.answer))
+        tell(*self.standing.before_a_round(search, self.best))
         plan = self.rules.select(search)
         tell(operator_event("select", [search.graph.root], [id for id, _ in plan]))
         listed = [[id, count] for id, count in plan]

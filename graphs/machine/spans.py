@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from langchain_core.callbacks import BaseCallbackManager, CallbackManager, CallbackManagerForLLMRun
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig
@@ -17,10 +17,10 @@ from langchain_core.tracers.base import BaseTracer
 
 from rlm_agent.models.drive import Asking, Generate
 from rlm_agent.models.langchain.chat_policy import ChatModelPolicy
+from rlm_agent.models.langchain.messages import as_langchain
 from rlm_agent.models.protocols import Completion, Composite, Policy, Request
 
 T = TypeVar("T")
-_ROLES: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 
 
 def traced(asking: Asking[T], config: RunnableConfig | None) -> Asking[T]:
@@ -82,7 +82,7 @@ class _Tracing:
             tags=[*self.callbacks.inheritable_tags, "rlm-agent"],
             metadata={name: value for name, value in metadata.items() if value is not None},
         )
-        messages = [_ROLES[one["role"]](one["content"]) for one in request.messages]
+        messages: list[BaseMessage] = [*as_langchain(request.messages)]
         begun = [AIMessage(request.prefix)] if request.prefix else []
         (run,) = manager.on_chat_model_start({"name": type(policy).__name__}, [[*messages, *begun]])
         return run

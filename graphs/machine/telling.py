@@ -1,7 +1,7 @@
 """Telling those who watch a search, in the `custom` stream of its graph, what happens."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,8 +13,8 @@ from rlm_agent.structure.events import BestEvent, BudgetEvent, Event, ThoughtEve
 from rlm_agent.structure.index import ENDS, Index
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
-Answer = Callable[[ThoughtGraph, Sequence[str]], str | None]
-"""The rule that picks the answer among the thoughts that end a chain."""
+Best = Callable[[Search], str | None]
+"""The thought that would be the answer if a search ended now."""
 
 
 def _to_nobody(event: Any) -> None:
@@ -76,7 +76,7 @@ class Standing:
         """The event of what is left, where rounds are not counted."""
         return [_budget_event(search.run["round"], search.allowance)] if watched() else []
 
-    def before_a_round(self, search: Search, answer: Answer) -> list[Event]:
+    def before_a_round(self, search: Search, best_of: Best) -> list[Event]:
         """The events when a round begins.
 
         The best so far is looked for only where a chain has ended since, as that takes a walk over the graph.
@@ -87,7 +87,7 @@ class Standing:
         ends, best = self._told.get(graph.index, (0, None))
         born = len(graph.find(ENDS))
         if born != ends:
-            best = run["best"] if run["verified"] else answer(graph, graph.finals())
+            best = best_of(search)
         return [_budget_event(run["round"] + 1, search.allowance), *self._best_events(graph, born, best)]
 
     def in_the_end(self, search: Search, left: Allowance, best: str | None) -> list[Event]:

@@ -9,13 +9,14 @@ from queue import SimpleQueue
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import SecretStr
 
 from rlm_agent.models.continuing import GO_ON, Continuation
 from rlm_agent.models.langchain.chat_gguf import ChatGGUF
+from rlm_agent.models.langchain.messages import as_langchain
 from rlm_agent.models.prompts import Prompts, prompts_of
 from rlm_agent.models.protocols import Completion, Decoding, Finish, Piece, Request
 from rlm_agent.structure.errors import InputError
@@ -25,7 +26,6 @@ _LONGEST = ("max_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
 """What classes of chat models call the most tokens of an answer."""
 
 _CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max_completion_tokens"))
-_MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 _SHOWN = 300
 
 Tell = Callable[[str], bool]
@@ -207,7 +207,7 @@ class ChatModelPolicy:
         return self.model.model_copy(update=kept) if kept else self.model
 
     def _messages(self, request: Request) -> list[BaseMessage]:
-        said: list[BaseMessage] = [_MESSAGES[each["role"]](each["content"]) for each in request.messages]
+        said: list[BaseMessage] = [*as_langchain(request.messages)]
         if request.prefix:
             said.append(AIMessage(request.prefix))
             said += [] if self._prefill else [HumanMessage(self._go_on)]

@@ -125,8 +125,7 @@ class Ranking:
 
     def writes(self, graph: ThoughtGraph) -> Writes:
         """The q of all, for those who read it in the statistics."""
-        worth = zip(self.ids, self.worth.tolist(), strict=True)
-        return Writes({}, {id: Stats({**graph.stats[id], "q": q}) for id, q in worth})
+        return self.noted(Writes({}, {id: graph.stats[id] for id in self.ids}))
 
     def noted(self, writes: Writes) -> Writes:
         """These writes of statistics, with the q of the thoughts that they are of."""
