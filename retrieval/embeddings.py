@@ -1,50 +1,32 @@
 """Embedding models: sentence-transformers behind LangChain's interface, and what any other one is asked."""
 
-import hashlib
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
-from rlm_agent.retrieval.extras import needed
-from rlm_agent.structure.errors import InputError, ModelError
+from rlm_agent.retrieval.local import LocalModel
+from rlm_agent.structure.errors import InputError
 
 Vectors = NDArray[np.float32]
 
 
-class SentenceTransformerEmbeddings(Embeddings):
+class SentenceTransformerEmbeddings(LocalModel, Embeddings):
     """A model of sentence-transformers, with the prompts for queries and documents that it came with.
 
-    `model` is a folder or the name of a model. Nothing is downloaded unless `download` allows it, code that
-    comes with a model is never run, and weights are read as safetensors alone. Raises `ModelError` where the
-    model cannot be loaded, `MissingExtraError` without sentence-transformers.
+    It is loaded as `LocalModel` says.
     """
 
-    def __init__(
-        self,
-        model: str | Path,
-        *,
-        batch_size: int = 32,
-        device: str | None = None,
-        download: bool = False,
-    ) -> None:
-        self._batch_size = batch_size
-        # Tokenizers must not be used by two threads at once.
-        self._lock = threading.Lock()
-        library = needed("sentence_transformers")
-        self._model = load_quietly(library.SentenceTransformer, model, device, download)
+    kind = "SentenceTransformer"
 
     @cached_property
     def identity(self) -> str:
         """A hash of the weights, the prompts and the longest text; where the model lies does not matter."""
         told = (sorted(self._model.prompts.items()), self._model.max_seq_length)
-        return f"sentence-transformers:{weights_hash(self._model, told)}"
+        return f"sentence-transformers:{self._hash(told)}"
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector of length 1 a text."""
@@ -67,34 +49,6 @@ class SentenceTransformerEmbeddings(Embeddings):
             "show_progress_bar": False,
             "convert_to_numpy": True,
         }
-
-
-def load_quietly(kind: Any, model: str | Path, device: str | None, download: bool) -> Any:
-    """A model of a class of sentence-transformers, without progress bars; `ModelError` where it fails."""
-    try:
-        with _no_bars():
-            return kind(
-                str(model),
-                device=device,
-                local_files_only=not download,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        (reason, *_) = str(error).splitlines() or [""]
-        raise ModelError(
-            f"the embedding model {model} cannot be loaded ({reason[:200]}); "
-            "name a folder that holds one, or allow its download"
-        ) from error
-
-
-def weights_hash(model: Any, told: object = None) -> str:
-    """16 hexadecimal digits that follow from a model's weights and from what else is told of it."""
-    digest = hashlib.sha256(repr(told).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def identity_of(embeddings: Embeddings | None) -> str:
@@ -137,16 +91,3 @@ def _no_vectors() -> InputError:
     return InputError(
         "the embedding model gave something else than one finite vector a text; use another embedding model"
     )
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,14 +1,11 @@
 """Reranking: a cross-encoder reads a query and a passage together, and judges better than vectors can."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
-from rlm_agent.retrieval.embeddings import load_quietly, weights_hash
-from rlm_agent.retrieval.extras import needed
+from rlm_agent.retrieval.local import LocalModel
 from rlm_agent.retrieval.protocols import Passage
 
 
@@ -23,29 +20,18 @@ class Reranker(Protocol):
         """One score a text, higher for better ones."""
 
 
-class CrossEncoderReranker:
+class CrossEncoderReranker(LocalModel):
     """A cross-encoder of sentence-transformers (Nogueira and Cho, arXiv 1901.04085), with one output.
 
-    `model` is a folder or the name of a model, loaded as `SentenceTransformerEmbeddings` loads its own.
+    It is loaded as `LocalModel` says.
     """
 
-    def __init__(
-        self,
-        model: str | Path,
-        *,
-        batch_size: int = 32,
-        device: str | None = None,
-        download: bool = False,
-    ) -> None:
-        self._batch_size = batch_size
-        self._lock = threading.Lock()
-        library = needed("sentence_transformers")
-        self._model = load_quietly(library.CrossEncoder, model, device, download)
+    kind = "CrossEncoder"
 
     @cached_property
     def identity(self) -> str:
         """A hash of the weights."""
-        return f"cross-encoder:{weights_hash(self._model)}"
+        return f"cross-encoder:{self._hash()}"
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
         """See `Reranker`."""

@@ -59,10 +59,13 @@ def test_python_block_of_the_readme_runs(block: str, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.strip()
 
 
-def test_python_blocks_of_persistence_run_one_after_the_other() -> None:
+def test_python_blocks_of_persistence_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "persistence.md").read_text(encoding="utf-8")
     found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(found) == 3
+    assert len(found) == 4
     exec(compile("\n".join(found), "persistence.md", "exec"), {})  # noqa: S102 - our own text
 
 

@@ -3,6 +3,9 @@
 import json
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -32,7 +35,10 @@ def engine(
         str, typer.Option(help="5m, 125m or 500m for random weights; mini; or the path of a .gguf file.")
     ] = "5m",
     workload: Annotated[
-        str, typer.Option(help="tree; searches: eight at once; or busy: beside a busy process.")
+        str,
+        typer.Option(
+            help="tree; searches: eight at once; busy: beside a busy process; or value: each step is scored."
+        ),
     ] = "tree",
     prompt: Annotated[int, typer.Option(min=2, help="Tokens of the prompt.")] = 64,
     branches: Annotated[int, typer.Option(min=4, help="Branches that grow at once.")] = 16,
@@ -105,14 +111,28 @@ def _measure(path: Path, plan: "Plan") -> dict[str, Any]:
     line, settings = line_up(path, plan)
     for sentence in line.left_out:
         print(f"rlm-agent: {sentence}", file=sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("loading", total=plan.rounds * len(line.contenders))
-
-        def show(turn: "Turn") -> None:
-            progress.update(bar, advance=1, description=f"{turn.contender}: {turn.rate:.0f} tokens/s")
-
+    with _progress(plan.rounds * len(line.contenders)) as show:
         return measure(line, settings, plan.rounds, show)
+
+
+@contextmanager
+def _progress(turns: int) -> Iterator["Callable[[Turn], None]"]:
+    """A bar on standard error; where that is no terminal, a line a turn, with the minutes that it took."""
+    console, started = Console(stderr=True), time.monotonic()
+    if not console.is_terminal:
+        yield lambda turn: print(
+            f"rlm-agent: round {turn.round + 1}, {turn.contender}: {turn.rate:.1f} tokens/s, "
+            f"{(time.monotonic() - started) / 60:.1f} min",
+            file=sys.stderr,
+            flush=True,
+        )
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("loading", total=turns)
+        yield lambda turn: progress.update(
+            bar, advance=1, description=f"{turn.contender}: {turn.rate:.0f} tokens/s"
+        )
 
 
 def _table(report: dict[str, Any]) -> Table:

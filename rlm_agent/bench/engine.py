@@ -12,13 +12,20 @@ from rlm_agent.bench.contenders.base import Contender, Setting
 from rlm_agent.bench.contenders.engine import BusyContender, EngineContender, TogetherContender
 from rlm_agent.bench.contenders.generate import GenerateContender
 from rlm_agent.bench.contenders.server import ServerContender
+from rlm_agent.bench.contenders.value import ValueContender
 from rlm_agent.bench.running import Turn, race, ratios, summary
 from rlm_agent.bench.workload import Tree, make_tree
 from rlm_agent.models.gguf.file import ModelFile, binding
 from rlm_agent.structure.errors import InputError, MissingExtraError
 
-Workload = Literal["tree", "searches", "busy"]
+Workload = Literal["tree", "searches", "busy", "value"]
 SEARCHES = 8
+_CONDITIONS: dict[Workload, tuple[type[EngineContender], str, str]] = {
+    "searches": (TogetherContender, "together", "in turn"),
+    "busy": (BusyContender, "busy machine", "idle machine"),
+    "value": (ValueContender, "value head on", "value head off"),
+}
+"""Who takes part in a workload, and what it and the engine by itself are called there."""
 _ALL_THREADS = "generate, all threads"
 _SERVERS = {"server, 4 slots": 4, "server, 16 slots": 16}
 
@@ -64,11 +71,9 @@ def line_up(path: Path, plan: Plan) -> tuple[Line, dict[str, Any]]:
         file.close()
     cells, longest = sum(tree.cells for tree in trees), max(tree.longest for tree in trees)
     setting = Setting(path, plan.threads, cells, longest)
-    if plan.workload == "searches":
-        return _searches(setting, trees), settings
-    if plan.workload == "busy":
-        return _busy(setting, trees), settings
-    return _tree(setting, replace(setting, threads=peer_threads), trees), settings
+    if plan.workload == "tree":
+        return _tree(setting, replace(setting, threads=peer_threads), trees), settings
+    return _against_itself(setting, plan.workload, trees), settings
 
 
 def measure(
@@ -152,17 +157,8 @@ def _tree(setting: Setting, peer: Setting, trees: list[Tree]) -> Line:
     return Line(contenders, trees, told, left_out)
 
 
-def _searches(setting: Setting, trees: list[Tree]) -> Line:
-    contenders: list[Contender] = [
-        TogetherContender(setting, name="together"),
-        EngineContender(setting, name="in turn"),
-    ]
-    return Line(contenders, trees, {"together": {"in turn": ["in turn"]}}, [])
-
-
-def _busy(setting: Setting, trees: list[Tree]) -> Line:
-    contenders: list[Contender] = [
-        BusyContender(setting, name="busy machine"),
-        EngineContender(setting, name="idle machine"),
-    ]
-    return Line(contenders, trees, {"busy machine": {"idle machine": ["idle machine"]}}, [])
+def _against_itself(setting: Setting, workload: Workload, trees: list[Tree]) -> Line:
+    """The engine under some condition beside the engine without it."""
+    kind, name, plain = _CONDITIONS[workload]
+    contenders: list[Contender] = [kind(setting, name=name), EngineContender(setting, name=plain)]
+    return Line(contenders, trees, {name: {plain: [plain]}}, [])

@@ -1,6 +1,5 @@
 """GGUF files with random weights: what is computed means nothing, and takes as long as if it did."""
 
-from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 from string import ascii_letters
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rlm_agent.structure.errors import MissingExtraError
+from rlm_agent.models.gguf.writing import Sizes, add_sizes, add_vocabulary, gguf_writer
 
 if TYPE_CHECKING:
     import gguf
@@ -19,95 +18,38 @@ _SPREAD = 127 / 3**0.5  # the standard deviation of whole numbers drawn evenly f
 _SPECIAL = ("<s>", "</s>", "<pad>")
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """The sizes of a llama: `width` of the residual stream, `feed_forward` inside a block, in numbers.
-
-    `width` and `feed_forward` are multiples of 32, `width` one of `heads` too; `vocabulary` is at least
-    260 tokens and at most about 140,000; the model is said to have been trained on `context` tokens.
-    """
-
-    width: int
-    layers: int
-    heads: int
-    feed_forward: int
-    vocabulary: int
-    context: int = 8192
-
-
 SIZES = {
-    "5m": Size(width=256, layers=6, heads=8, feed_forward=512, vocabulary=4096),
-    "125m": Size(width=768, layers=12, heads=12, feed_forward=2560, vocabulary=32_000),
-    "500m": Size(width=1280, layers=22, heads=20, feed_forward=3712, vocabulary=32_000),
+    "5m": Sizes(width=256, layers=6, heads=8, feed_forward=512, vocabulary=4096),
+    "125m": Sizes(width=768, layers=12, heads=12, feed_forward=2560, vocabulary=32_000),
+    "500m": Sizes(width=1280, layers=22, heads=20, feed_forward=3712, vocabulary=32_000),
 }
 """By the number of weights, the embedding counted once: it serves as the output too."""
 
 
-def make_random_model(path: Path, size: Size, seed: int = 0) -> None:
+def make_random_model(path: Path, sizes: Sizes, seed: int = 0) -> None:
     """Write a Q8_0 GGUF of the `llama` architecture to `path`, which is replaced whole or not at all.
 
-    Logits have a standard deviation of about 1.5, so that sampling at temperature 1 neither repeats itself
-    nor is even. Raises `MissingExtraError` without gguf.
+    `width` and `feed_forward` are multiples of 32, and there are 260 to about 140,000 tokens. Logits have a
+    standard deviation of about 1.5, so that sampling at temperature 1 neither repeats itself nor is even.
+    Raises `MissingExtraError` without gguf.
     """
-    try:
-        import gguf
-    except ImportError as error:
-        raise MissingExtraError("gguf", "bench") from error
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        writer = gguf.GGUFWriter(partial, "llama")
-        try:
-            _add_sizes(writer, size)
-            _add_vocabulary(writer, size.vocabulary)
-            _add_weights(writer, size, seed)
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-        finally:
-            writer.close()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _add_sizes(writer: "gguf.GGUFWriter", size: Size) -> None:
-    import gguf
-
-    writer.add_name("random weights")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_vocab_size(size.vocabulary)
-    writer.add_context_length(size.context)
-    writer.add_embedding_length(size.width)
-    writer.add_block_count(size.layers)
-    writer.add_feed_forward_length(size.feed_forward)
-    writer.add_head_count(size.heads)
-    writer.add_head_count_kv(size.heads)
-    writer.add_rope_dimension_count(size.width // size.heads)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
+    with gguf_writer(path, "llama") as writer:
+        writer.add_name("random weights")
+        add_sizes(writer, sizes)
+        _add_vocabulary(writer, sizes.vocabulary)
+        _add_weights(writer, sizes, seed)
 
 
 def _add_vocabulary(writer: "gguf.GGUFWriter", count: int) -> None:
     """A byte-level BPE: control tokens, one token a byte, then pairs and triples of letters."""
-    import gguf
-
     letters = list(ascii_letters)
     pairs = list(product(letters, letters))
     triples = ((a + b, c) for (a, b), c in product(pairs, letters))
     alphabet = _alphabet()
     merges = [*pairs, *islice(triples, max(0, count - len(pairs)))][: count - len(_SPECIAL) - len(alphabet)]
-    tokens = [*_SPECIAL, *alphabet, *map("".join, merges)]
-    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([control] * len(_SPECIAL) + [normal] * (len(tokens) - len(_SPECIAL)))
-    writer.add_token_merges([" ".join(merge) for merge in merges])
-    for index, name in enumerate(("bos", "eos", "pad")):
-        getattr(writer, f"add_{name}_token_id")(index)
+    bos, eos, pad = _SPECIAL
+    add_vocabulary(writer, [*_SPECIAL, *alphabet, *map("".join, merges)], merges, bos=bos, eos=eos, pad=pad)
     writer.add_add_bos_token(False)
-    writer.add_add_eos_token(False)
 
 
 def _alphabet() -> list[str]:
@@ -117,9 +59,11 @@ def _alphabet() -> list[str]:
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
-def _add_weights(writer: "gguf.GGUFWriter", size: Size, seed: int) -> None:
+def _add_weights(writer: "gguf.GGUFWriter", size: Sizes, seed: int) -> None:
     import gguf
 
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     random = np.random.default_rng(seed)
     width = size.width
 

@@ -1,6 +1,6 @@
 """Preferences between two chains that are made of what values say of each."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from rlm_agent.models.drive import Asking, adrive, ask_value, drive
 from rlm_agent.models.judges import JudgePreference
@@ -62,29 +62,34 @@ class ValuePreference:
         return await adrive(self._preferring(pairs))
 
     def _preferring(self, pairs: Sequence[Pair]) -> Asking[list[Score]]:
-        chains = {_name(chain): chain for pair in pairs for chain in pair}
+        objects = {id(chain): chain for pair in pairs for chain in pair}  # of which many pairs share some
+        names = {key: _name(chain) for key, chain in objects.items()}
+        chains = {names[key]: chain for key, chain in objects.items()}
         scores = yield from ask_value(self.value, list(chains.values()))
         said = dict(zip(chains, scores, strict=False))  # a value may fall short
         unpaid, compared = dict(said), []
-        for names in ([_name(chain) for chain in pair] for pair in pairs):
-            bills = [bill for name in names if (bill := unpaid.pop(name, None)) is not None]
-            compared.append(_compared([said.get(name) for name in names], bills))
+        for first, second in pairs:
+            ours, theirs = names[id(first)], names[id(second)]
+            bills = [unpaid.pop(name) for name in (ours, theirs) if name in unpaid]
+            compared.append(_compared((said.get(ours), said.get(theirs)), bills))
         return compared
 
 
-def _name(chain: Candidate) -> str:
+def _name(chain: Candidate) -> Hashable:
     """What tells chains apart, as a key."""
-    return repr((chain.messages, chain.steps, chain.final))
+    messages = tuple((message["role"], message["content"]) for message in chain.messages)
+    return messages, tuple(chain.steps), chain.final
 
 
 def _compared(scores: Sequence[Score | None], bills: Sequence[Score]) -> Score:
     faults = [fault for score in scores if (fault := _fault(score)) is not None]
+    values = [] if faults else [min(1.0, max(0.0, score.value)) for score in scores if score is not None]
     return Score(
-        0.0 if faults else _odds(*(min(1.0, max(0.0, score.value)) for score in scores if score is not None)),
-        prompt_tokens=sum(bill.prompt_tokens for bill in bills),
+        _odds(*values) if values else 0.0,
+        prompt_tokens=sum([bill.prompt_tokens for bill in bills]),
         error="; ".join(dict.fromkeys(faults)) or None,
-        tokens=sum(bill.tokens for bill in bills),
-        calls=sum(bill.calls for bill in bills),
+        tokens=sum([bill.tokens for bill in bills]),
+        calls=sum([bill.calls for bill in bills]),
     )
 
 

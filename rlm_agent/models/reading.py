@@ -10,19 +10,19 @@ from rlm_agent.structure.thoughts import Kind
 
 def next_step(
     messages: tuple[Message, ...],
-    before: Sequence[str],
+    prefix: str,
     steps: Steps,
     *,
     decoding: Decoding,
     max_tokens: int,
     seed: int,
 ) -> Request:
-    """The request for the step behind those `before`, which ends where `steps` say that a step ends."""
+    """The request for the step behind a `prefix`, which ends where `steps` say that a step ends."""
     unit, end = steps.granularity, steps.answer_end
     stop = (unit.delimiter,) if unit.delimiter else ()
     return Request(
         messages=messages,
-        prefix=steps.prefix(before),
+        prefix=prefix,
         max_tokens=max_tokens,
         seed=seed,
         stop=stop,

@@ -98,7 +98,7 @@ class RolloutValue:
     def _request(self, rollout: "_Rollout") -> Request:
         return next_step(
             rollout.candidate.messages,
-            rollout.steps,
+            self.steps.prefix(rollout.steps),
             self.steps,
             decoding=self.decoding,
             max_tokens=min(self.steps.longest, self.max_tokens - rollout.tokens),

@@ -7,10 +7,10 @@ from functools import partial
 from rlm_agent.models.drive import Asking, adrive, ask_value, drive
 from rlm_agent.models.protocols import (
     Candidate,
-    Composite,
     Preference,
     Score,
     Value,
+    is_composite,
 )
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.structure.steps import Steps, Verifier
@@ -166,7 +166,7 @@ class VerifierValue:
 
 def most_of(value: Value | Preference) -> tuple[int, int]:
     """The most calls and tokens of one score."""
-    return (value.most_calls, value.most_tokens) if isinstance(value, Composite) else (1, 0)
+    return (value.most_calls, value.most_tokens) if is_composite(value) else (1, 0)
 
 
 def question_to(candidate: Candidate) -> str:

@@ -27,6 +27,7 @@ class Server(uvicorn.Server):
                 app,
                 log_level="warning",
                 access_log=False,
+                ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=int(limits.max_seconds) + 10,
             )
@@ -41,12 +42,26 @@ class Server(uvicorn.Server):
 
 @contextmanager
 def in_background(app: ASGIApp, limits: Limits | None = None) -> Iterator[str]:
-    """The URL of a server in a thread of this process, which drains and ends with the context."""
+    """The URL of a server in a thread of this process, which drains and ends with the context.
+
+    Raises `InputError` where it does not come up.
+    """
     ready, listening = threading.Event(), listen("127.0.0.1", 0)
     server = Server(app, limits or Limits(), ready.set)
-    thread = threading.Thread(target=server.run, args=([listening],), name="rlm-agent serve")
+
+    def run() -> None:
+        try:
+            server.run([listening])
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="rlm-agent serve")
     thread.start()
     ready.wait()
+    if not server.started:
+        thread.join()
+        listening.close()
+        raise InputError("the server did not start; its log says why")
     try:
         yield url_of(listening)
     finally:

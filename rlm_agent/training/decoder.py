@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rlm_agent.models.gguf.writing import Sizes
+
 
 @dataclass(frozen=True, slots=True)
-class DecoderConfig:
+class DecoderConfig(Sizes):
     """Sizes; the defaults make `mini` (2.3 M parameters with 2,048 tokens)."""
 
     vocabulary: int = 2048
@@ -22,12 +24,6 @@ class DecoderConfig:
     heads: int = 5
     feed_forward: int = 448
     context: int = 256
-    rope_base: float = 10000.0
-    norm_eps: float = 1e-5
-
-    @property
-    def head_width(self) -> int:
-        return self.width // self.heads
 
 
 class Decoder(nn.Module):

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from rlm_agent.models.gguf.values.mlp import HeadWeights
+from rlm_agent.models.gguf.writing import add_sizes, add_vocabulary, gguf_writer
 from rlm_agent.structure.errors import InputError, UnknownNameError
-from rlm_agent.training.decoder import Decoder, DecoderConfig
+from rlm_agent.training.decoder import Decoder
 from rlm_agent.training.heads import add_head, require_fitting
 from rlm_agent.training.skills import ASKS
-from rlm_agent.training.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS
+from rlm_agent.training.tokenizer import BOS, EOS, PAD
 
 Quantization = Literal["q8_0", "f16", "f32"]
 FORMAT = 1
@@ -95,36 +96,13 @@ def export_gguf(
         )
     if head is not None:
         require_fitting(head, model.config.width)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        _write(partial, model, tokenizer, identity, quantize, head)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write(
-    path: Path,
-    model: Decoder,
-    tokenizer: Tokenizer,
-    identity: Identity,
-    quantize: Quantization,
-    head: HeadWeights | None,
-) -> None:
-    writer = gguf.GGUFWriter(path, "llama")
-    try:
+    with gguf_writer(path, "llama") as writer:
         _add_identity(writer, identity)
-        _add_sizes(writer, model.config)
+        add_sizes(writer, model.config)
         _add_tokenizer(writer, tokenizer)
         if head is not None:
             add_head(writer, head)
         _add_tensors(writer, model, quantize)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
 
 
 def _add_identity(writer: gguf.GGUFWriter, identity: Identity) -> None:
@@ -142,33 +120,12 @@ def _add_identity(writer: gguf.GGUFWriter, identity: Identity) -> None:
     writer.add_uint32("rlm.format", FORMAT)
 
 
-def _add_sizes(writer: gguf.GGUFWriter, config: DecoderConfig) -> None:
-    writer.add_vocab_size(config.vocabulary)
-    writer.add_context_length(config.context)
-    writer.add_embedding_length(config.width)
-    writer.add_block_count(config.layers)
-    writer.add_feed_forward_length(config.feed_forward)
-    writer.add_head_count(config.heads)
-    writer.add_head_count_kv(config.heads)
-    writer.add_rope_dimension_count(config.head_width)
-    writer.add_rope_freq_base(config.rope_base)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
-
-
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")  # splits as `ByteLevel(use_regex=True)` does
-    writer.add_token_list(tokens)
-    writer.add_token_types([control if token in SPECIAL_TOKENS else normal for token in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]])
-    writer.add_pad_token_id(vocabulary[PAD])
-    writer.add_bos_token_id(vocabulary[BOS])
-    writer.add_eos_token_id(vocabulary[EOS])
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    add_vocabulary(writer, tokens, merges, pad=PAD, bos=BOS, eos=EOS)
     writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
     writer.add_chat_template(CHAT_TEMPLATE)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rlm_agent.models.gguf.values.heads import POSITION, PREFIX
 from rlm_agent.models.gguf.values.mlp import HeadWeights, Layer
+from rlm_agent.models.gguf.writing import gguf_writer
 from rlm_agent.structure.errors import InputError
 
 ARCHITECTURE = "rlm-value"
@@ -85,24 +86,9 @@ def write_head_file(path: Path, weights: HeadWeights, model_identity: str) -> No
     one the head is refused.
     """
     require_sound(weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        _write(partial, weights, model_identity)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write(path: Path, weights: HeadWeights, model_identity: str) -> None:
-    writer = gguf.GGUFWriter(path, ARCHITECTURE)
-    try:
+    with gguf_writer(path, ARCHITECTURE) as writer:
         writer.add_string(f"{PREFIX}model", model_identity)
         add_head(writer, weights)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-    finally:
-        writer.close()
 
 
 def _layers(state: Mapping[str, torch.Tensor]) -> tuple[Layer, ...]:

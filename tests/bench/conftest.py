@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from rlm_agent.bench.models import Size, make_random_model
+from rlm_agent.bench.models import make_random_model
+from rlm_agent.models.gguf.writing import Sizes
 
-TINY = Size(width=64, layers=2, heads=2, feed_forward=96, vocabulary=320, context=512)
+TINY = Sizes(width=64, layers=2, heads=2, feed_forward=96, vocabulary=320, context=512)
 
 
 @pytest.fixture(scope="session")

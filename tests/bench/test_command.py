@@ -46,6 +46,8 @@ def test_report_holds_all_contenders_ratios_and_settings(
     servers = ["server, 4 slots", "server, 16 slots"] if find_spec("xllamacpp") else []
     ours = ["engine", "engine, not exact"]
     assert names == [*ours, "generate", "generate, all threads", *servers, "bare", "bare, not exact"]
+    turns = [line.split(":")[1] for line in done.err.splitlines() if "tokens/s" in line]
+    assert sorted(turns) == sorted(f" round {number}, {name}" for number in (1, 2) for name in names)
     for row in report["results"]:
         assert 0 < row["min"] <= row["tokens_per_second"] <= row["max"]
         assert len(report["rounds"][row["contender"]]) == 2
@@ -69,7 +71,11 @@ def test_missing_server_is_left_out_and_its_extra_named(
 
 @pytest.mark.parametrize(
     ("workload", "names"),
-    [("searches", ["together", "in turn"]), ("busy", ["busy machine", "idle machine"])],
+    [
+        ("searches", ["together", "in turn"]),
+        ("busy", ["busy machine", "idle machine"]),
+        ("value", ["value head on", "value head off"]),
+    ],
 )
 def test_other_workloads_set_the_engine_against_itself(
     run: Any, random_model: Path, workload: str, names: list[str]

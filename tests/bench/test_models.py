@@ -4,16 +4,18 @@ from pathlib import Path
 
 import numpy as np
 
-from rlm_agent.bench.models import SIZES, Size, make_random_model
-from rlm_agent.models.gguf.engine.context import Context, Row
+from rlm_agent.bench.models import SIZES, make_random_model
+from rlm_agent.models.gguf.engine.cells import Row
+from rlm_agent.models.gguf.engine.context import Context
 from rlm_agent.models.gguf.file import ModelFile, binding
+from rlm_agent.models.gguf.writing import Sizes
 
 
 def logits(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """What stands after each of eight tokens, [8, vocabulary]."""
     file = ModelFile(path)
     context = Context(file, cells=64, batch=16, threads=1, flash_attention=True)
-    sequence = context.open()
+    sequence = context.cells.open()
     computed = context.decode([Row(10 + position, position, sequence, True) for position in range(8)])
     context.close()
     file.close()
@@ -30,7 +32,7 @@ def test_logits_are_finite_and_neither_even_nor_sharp(random_model: Path) -> Non
 
 
 def test_same_seed_is_the_same_file_and_another_is_not(random_model: Path, tmp_path: Path) -> None:
-    size = Size(width=64, layers=2, heads=2, feed_forward=96, vocabulary=320, context=512)
+    size = Sizes(width=64, layers=2, heads=2, feed_forward=96, vocabulary=320, context=512)
     make_random_model(tmp_path / "same.gguf", size)
     make_random_model(tmp_path / "other.gguf", size, seed=1)
     assert (tmp_path / "same.gguf").read_bytes() == random_model.read_bytes()

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rlm_agent.models.gguf.engine.calls import Call, Heard
-from rlm_agent.models.gguf.engine.context import Computed, Context, Row
+from rlm_agent.models.gguf.engine.cells import Row
+from rlm_agent.models.gguf.engine.context import Computed, Context
 from rlm_agent.models.gguf.engine.engine import Engine
 from rlm_agent.models.gguf.engine.jobs import Job, Result
 from rlm_agent.models.protocols import Decoding
@@ -229,8 +230,8 @@ def test_watchdog_gives_up_a_batch_that_hangs(tiny: Path, monkeypatch: pytest.Mo
         released.wait()
         return decode(self, rows, hidden=hidden)
 
-    monkeypatch.setattr(Context, "decode", hanging)
     engine = Engine(tiny, threads=1, stall=0.1)
+    monkeypatch.setattr(Context, "decode", hanging)
     with pytest.raises(DecodeError, match=r"more than 0\.1 seconds"):
         engine.complete(jobs(1))
     with pytest.raises(DecodeError, match=r"more than 0\.1 seconds"):

@@ -1,6 +1,5 @@
 """Grammars over the embedded model's own vocabulary."""
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 
 from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.models.gguf.sampling.draw import Draw, draw, uniforms
-from rlm_agent.models.gguf.sampling.grammar import Grammar, schema_grammar
+from rlm_agent.models.gguf.sampling.grammar import Grammar
+from rlm_agent.models.gguf.sampling.schemas import json_grammar
 from rlm_agent.models.protocols import Decoding
 from rlm_agent.structure.errors import GrammarError
 
@@ -160,8 +160,7 @@ def test_grammar_that_is_stuck_gives_no_token_and_spares_the_others(file: ModelF
 def test_json_schema_becomes_a_grammar(file: ModelFile) -> None:
     properties = {"name": {"type": "string", "maxLength": 5}, "age": {"type": "integer"}}
     schema: dict[str, Any] = {"type": "object", "properties": properties, "required": ["name", "age"]}
-    text = schema_grammar(schema)
-    assert text == schema_grammar(json.dumps(schema))
+    text = json_grammar(schema)
     assert follow(Grammar(file, text), file, '{"name": "Eve", "age": 4}')
     assert not follow(Grammar(file, text), file, '{"name": "Eve"}')
     assert not follow(Grammar(file, text), file, '{"name": 4}')
@@ -170,19 +169,14 @@ def test_json_schema_becomes_a_grammar(file: ModelFile) -> None:
 @pytest.mark.parametrize(
     "schema",
     [
-        "",
-        "{",
-        "[]",
-        "[" * 100_000,
         {"type": "unheard of"},
         {"$ref": "https://example.com/schema.json"},
         {"$ref": "#/nowhere"},
         {"type": "array", "items": {"type": "integer"}, "minItems": 10**9},
         {"type": "string", "pattern": "^a{1,99999999}$"},
-        {"type": "string", "pattern": "("},
-        {"const": object()},
+        {"type": "array", "items": {"type": "string", "maxLength": 900}, "minItems": 10**5},
     ],
 )
 def test_schema_that_cannot_be_converted_is_an_error(schema: Any) -> None:
-    with pytest.raises(GrammarError, match="simpler"):
-        schema_grammar(schema)
+    with pytest.raises(GrammarError, match=r"simpler|lower its bounds"):
+        json_grammar(schema)

@@ -1,5 +1,6 @@
 """Value heads: what they compute, and that a damaged or foreign one ends in a sentence."""
 
+import math
 import struct
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,8 +13,10 @@ import pytest
 import torch
 from torch import nn
 
+from rlm_agent.models.gguf.engine.jobs import Result
 from rlm_agent.models.gguf.values.heads import PREFIX, ValueHead
 from rlm_agent.models.gguf.values.mlp import HeadWeights
+from rlm_agent.models.gguf.values.readings import HeadReading
 from rlm_agent.structure.errors import InputError, ModelFileError
 from rlm_agent.training.heads import weights_of, write_head_file
 
@@ -50,9 +53,10 @@ def test_a_head_read_back_computes_what_torch_computes(
     assert np.abs(head.spread(hidden) - said[:, :, 0].std(1)).max() < 1e-6
 
 
+@pytest.mark.parametrize("sizes", [(160, 1), (160, 67, 1), (160, 256, 256, 2)])
 @pytest.mark.parametrize("members", [1, 9])
-def test_a_row_has_one_value_whoever_stands_beside_it(members: int) -> None:
-    nets = [network(160, 67, 1, seed=seed).state_dict() for seed in range(members)]
+def test_a_row_has_one_value_whoever_stands_beside_it(members: int, sizes: tuple[int, ...]) -> None:
+    nets = [network(*sizes, seed=seed).state_dict() for seed in range(members)]
     head, hidden = ValueHead(weights_of(nets)), rows(40, 160)
     alone = [head.apply(row[None])[0] for row in hidden]
     for size in (2, 3, 7, 40):
@@ -64,6 +68,16 @@ def test_hidden_states_of_any_size_give_values_between_0_and_1() -> None:
     head = ValueHead(weights_of([network(4, 3, 1).state_dict()]))
     values = head.apply(np.array([[1e30, -1e30, 1e30, 1e30], [0, 0, 0, 0]], dtype=np.float32))
     assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_looks_that_brought_no_numbers_have_no_value_and_leave_the_others_theirs() -> None:
+    head, (first, second) = ValueHead(weights_of([network(4, 3, 1).state_dict()])), rows(2, 4)
+    broken = np.array([1, np.inf, 0, np.nan], np.float32)
+    looks = [Result(hidden=first), Result(error="too long"), Result(hidden=broken), Result(hidden=second)]
+    values = HeadReading(head)(looks)
+    assert [math.isnan(value) for value in values] == [False, True, True, False]
+    assert [values[0], values[3]] == head.apply(np.stack([first, second])).tolist()
+    assert HeadReading(head)([]) == []
 
 
 def test_identity_tells_heads_apart() -> None:

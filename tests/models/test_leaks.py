@@ -12,13 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from rlm_agent.models.gguf.engine.adapters import Adapters
 from rlm_agent.models.gguf.engine.cache import Cache
 from rlm_agent.models.gguf.engine.calls import Call
-from rlm_agent.models.gguf.engine.context import EXACT_BATCH, MAX_SEQUENCES, Context
+from rlm_agent.models.gguf.engine.cells import MAX_SEQUENCES
+from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context
 from rlm_agent.models.gguf.engine.jobs import Job
 from rlm_agent.models.gguf.engine.radix import Node
 from rlm_agent.models.gguf.engine.scheduler import Scheduler
 from rlm_agent.models.gguf.file import ModelFile
 
-LONGEST, CELLS, PARALLEL = 40, 90, 6
+LONGEST, CELLS, PARALLEL = 40, 96, 6
 PROMPTS = st.lists(st.sampled_from([5, 6]), min_size=1, max_size=30).map(tuple)
 JOBS = st.builds(
     Job,
@@ -30,10 +31,11 @@ JOBS = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def parts(tiny: Path) -> Iterator[tuple[ModelFile, Context]]:
+@pytest.fixture(params=[1, 16], scope="module")
+def parts(request: pytest.FixtureRequest, tiny: Path) -> Iterator[tuple[ModelFile, Context]]:
     file = ModelFile(tiny)
-    context = Context(file, cells=CELLS, batch=EXACT_BATCH, threads=1, flash_attention=True)
+    page = request.param
+    context = Context(file, cells=CELLS, batch=EXACT_BATCH, threads=1, flash_attention=page == 1, page=page)
     yield file, context
     context.close()
     file.close()
@@ -88,11 +90,17 @@ class Machine(RuleBasedStateMachine):
         held = {s: len(tokens) for s, tokens, _ in self.cache.live()}
         held |= {s: self.cache._tree._ends[s].end for s in self.cache._tree._idle}
         last = self.context._lib.llama_memory_seq_pos_max
-        for sequence in range(MAX_SEQUENCES):
-            assert last(self.context._memory, sequence) == held.get(sequence, 0) - 1
-        assert self.context.free_sequences == MAX_SEQUENCES - len(held)
+        cells = self.context.cells
+        for sequence in range(cells._sequences):
+            assert last(cells._memory, sequence) == held.get(sequence, 0) - 1
+        assert cells.free_sequences == cells._sequences - len(held)
         assert set(self.cache._tree._ends) <= set(held)
-        assert 0 <= self.context.room <= CELLS
+        assert 0 <= cells.room <= CELLS
+        begun = {s for s, tokens, _ in self.cache.live() if len(tokens) % cells.pages.size}
+        assert set(cells.pages._begun) == begun
+        assert len(cells.pages._free) == len(cells.pages._keepers) - len(begun)
+        for keeper in cells.pages._free:
+            assert last(cells._memory, keeper) == -1
 
     def teardown(self) -> None:
         """In the end all calls are answered, and all cells can be had again."""
@@ -107,8 +115,8 @@ class Machine(RuleBasedStateMachine):
                 assert result.error is None
                 assert len(result.tokens) <= job.max_tokens
         assert self.cache.make_room(CELLS)
-        assert self.context.room == CELLS
-        assert self.context.free_sequences == MAX_SEQUENCES
+        assert self.context.cells.room == CELLS
+        assert self.context.cells.free_sequences == self.context.cells._sequences <= MAX_SEQUENCES
 
 
 def run(parts: tuple[ModelFile, Context], moves: settings) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rlm_agent.models.gguf.policy import GGUFPolicy
 from rlm_agent.models.gguf.sampling.grammar import Grammar
+from rlm_agent.models.gguf.sampling.schemas import json_grammar
 from rlm_agent.models.gguf.toolcalls import (
     HERMES,
     LLAMA,
@@ -22,7 +23,6 @@ from rlm_agent.models.gguf.toolcalls import (
     call_grammar,
     check_tools,
     detect_style,
-    json_grammar,
     parse_calls,
 )
 from rlm_agent.models.protocols import Decoding, Message, Request

@@ -8,17 +8,30 @@ from rlm_agent.models.gguf.engine import pace, tuning
 from rlm_agent.models.gguf.engine.context import Context
 from rlm_agent.models.gguf.engine.engine import Engine
 from rlm_agent.models.gguf.engine.jobs import Job
+from rlm_agent.models.gguf.file import binding
 from rlm_agent.models.gguf.policy import GGUFPolicy
 
 
 def test_exact_is_the_default_and_in_the_identity(tiny: Path) -> None:
     exact, fast = GGUFPolicy(tiny), GGUFPolicy(tiny, exact=False)
     assert exact.engine.settings.exact
-    assert exact.engine.settings.flash
     assert not fast.engine.settings.exact
     assert exact.identity != fast.identity
     exact.close()
     fast.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_exact_is_the_plain_kernel_over_pages_where_we_know_how_it_sums(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    info = b"AVX = 1 | AVX2 = 1 | LLAMAFILE = 1" if known else b"NEON = 1 | LLAMAFILE = 1"
+    monkeypatch.setattr(binding(), "llama_print_system_info", lambda: info)
+    engine = Engine(tiny)
+    assert engine.settings.exact
+    assert (engine.settings.flash, engine.settings.page) == ((False, 16) if known else (True, 1))
+    assert engine.settings.identity == ("plain:63:exact" if known else "flash:63:exact")
+    engine.close()
 
 
 @pytest.mark.parametrize("flash", [True, False])
@@ -66,5 +79,5 @@ def test_only_threads_that_were_not_given_are_taken_back_when_cores_are_busy(
 
 def test_kernels_are_timed_for_real_and_the_context_is_left_clear(tiny: Path) -> None:
     engine = Engine(tiny, exact=False)
-    assert engine._cache._context.room == engine._cache._context.cells
+    assert engine._cache.room == engine._cache._cells.size
     engine.close()

@@ -8,7 +8,8 @@ import numpy as np
 
 from rlm_agent.bench.contenders.base import Setting
 from rlm_agent.bench.workload import CHILDREN, LENGTH, Tokens, Tree
-from rlm_agent.models.gguf.engine.context import MAX_SEQUENCES, Context
+from rlm_agent.models.gguf.engine.cells import MAX_SEQUENCES
+from rlm_agent.models.gguf.engine.context import Context
 from rlm_agent.models.gguf.engine.tuning import tuned_context
 from rlm_agent.models.gguf.file import ModelFile, binding
 from rlm_agent.structure.errors import DecodeError, InputError
@@ -49,7 +50,7 @@ class BareContender:
 
     def forget(self) -> None:
         """Empty the cache."""
-        self._context.clear()
+        self._context.cells.clear()
 
     def close(self) -> None:
         """Free the model."""
@@ -60,7 +61,7 @@ class BareContender:
     def _play(self, tree: Tree) -> list[Tokens]:
         if tree.expansions > MOST_EXPANSIONS:
             raise InputError(f"{tree.expansions} expansions are too many; give at most {MOST_EXPANSIONS}")
-        self._context.clear()
+        self._context.cells.clear()
         rows, token, free = self._rows, tree.prompt[0], list(range(MAX_SEQUENCES))
         sequences, lengths = [free.pop()], [len(tree.prompt)]
         rows.prefill(token, sequences[0], len(tree.prompt) - 1)

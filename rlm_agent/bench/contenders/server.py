@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_agent.bench.conditions import cores
+from rlm_agent.bench.conditions import cores, half_of_memory
 from rlm_agent.bench.contenders.base import Setting
 from rlm_agent.bench.workload import LENGTH, Branch, Tokens, Tree, grow
 from rlm_agent.structure.errors import DecodeError, MissingExtraError
@@ -29,8 +29,9 @@ _REQUEST = {
 class ServerContender:
     """Branches are asked for at once, one thread each, by the handler in the process: no HTTP between.
 
-    All is as it comes but the number of slots, their size, so that each holds the longest branch, and the
-    threads: all cores where they are not given, which by itself it does not always take.
+    All is as it comes but the number of slots, their size, so that each holds the longest branch, the
+    threads: all cores where they are not given, which by itself it does not always take, and, on a small
+    machine, the memory for prompts that no slot holds any more, which are 8 GiB.
     """
 
     setting: Setting
@@ -53,6 +54,7 @@ class ServerContender:
         params.n_gpu_layers = 0
         threads = setting.threads or cores()
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        params.cache_ram_mib = min(params.cache_ram_mib, half_of_memory())
         params.verbosity = _QUIET
         params.ui = False
         self.about = f"{params.n_ctx} cells in {self.slots} slots, in-process, {threads} threads"

@@ -14,15 +14,8 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from rlm_agent.models.gguf.file import ModelFile, binding
-from rlm_agent.models.gguf.toolcalls import (
-    HERMES,
-    Call,
-    Style,
-    Tool,
-    check_json,
-    check_tools,
-    detect_style,
-)
+from rlm_agent.models.gguf.sampling.schemas import check_json
+from rlm_agent.models.gguf.toolcalls import HERMES, Call, Style, Tool, check_tools, detect_style
 from rlm_agent.models.protocols import Message
 from rlm_agent.structure.errors import ModelFileError
 

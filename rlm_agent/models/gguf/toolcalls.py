@@ -11,14 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
-from rlm_agent.models.gguf.sampling.grammar import schema_grammar
+from rlm_agent.models.gguf.sampling.schemas import WIDEST, check_json, json_grammar, literal
 from rlm_agent.structure.errors import GrammarError
 from rlm_agent.structure.ids import derive_seed
 
-_MOST_TOOLS, _MOST_CALLS, _LONGEST = 128, 64, 100_000
-_DEEPEST, _WIDEST, _COPIED = 32, 400, 20_000
+_MOST_TOOLS, _MOST_CALLS = 128, 64
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_BOUNDS = ("minItems", "maxItems", "minLength", "maxLength")
 
 
 class Function(TypedDict):
@@ -109,29 +107,7 @@ def check_tools(tools: Sequence[Tool]) -> None:
             raise GrammarError(f"{name[:80]!r} cannot name a tool; use letters, digits, '_', '-' and '.'")
         if names.count(name) > 1:
             raise GrammarError(f"two tools are named {name!r}; rename one")
-    check_json(list(tools), "the tools", widest=_WIDEST)
-
-
-def check_json(value: Any, what: str, *, widest: int = _LONGEST) -> None:
-    """`GrammarError` where `value` is no JSON, or is too deep, too wide or too long for a prompt."""
-    level, depth = [value], 0
-    while level and len(level) <= _LONGEST:
-        depth += 1
-        if depth > _DEEPEST or any(len(_children(each)) > widest for each in level):
-            raise GrammarError(f"{what} may nest {_DEEPEST} levels of {widest} entries; make them smaller")
-        level = [child for each in level for child in _children(each)]
-    try:
-        length = len(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise GrammarError(f"{what} are not JSON ({error}); leave strings, numbers, lists, dicts") from error
-    if length > _LONGEST:
-        raise GrammarError(f"{what} have {length} characters as JSON; shorten them to {_LONGEST}")
-
-
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+    check_json(list(tools), "the tools", widest=WIDEST)
 
 
 # --- grammars -----------------------------------------------------------------------------------------------
@@ -154,14 +130,14 @@ def call_grammar(
     chosen = [t for t in tools if choice in ("auto", "required", t["function"]["name"])]
     if not chosen:
         raise GrammarError(f"no tool answers the choice {choice!r}; name one of the tools, or 'auto'")
-    forced = f"root ::= {_literal(style.opening)}{'?' if style.bare else ''} calls"
+    forced = f"root ::= {literal(style.opening)}{'?' if style.bare else ''} calls"
     rules = list(_text_rules(style)) if choice == "auto" else [forced]
     rules.append(f"calls ::= {_calls(style, parallel)}")
     rules.append("call ::= " + " | ".join(f"call-{i}" for i in range(len(chosen))))
     for i, tool in enumerate(chosen):
         function = tool["function"]
         start = f'{{"name": "{function["name"]}", "{style.arguments}": '
-        rules.append(f'call-{i} ::= {_literal(start)} t{i}-root "}}"')
+        rules.append(f'call-{i} ::= {literal(start)} t{i}-root "}}"')
         schema = function.get("parameters") or {"type": "object", "properties": {}}
         rules.append(_renamed(json_grammar(schema), f"t{i}-"))
     return "\n".join(rules)
@@ -178,89 +154,6 @@ def call_id(seed: int, index: int) -> str:
     return f"{derive_seed(seed, 'call', index):016x}"[-9:]
 
 
-def json_grammar(schema: Mapping[str, Any] | None = None) -> str:
-    """The grammar of a text that is JSON after `schema`, or any JSON object.
-
-    It is `schema_grammar`, with what llama.cpp's converter gets wrong put right: names and constants may
-    hold quotes, backslashes, line breaks and any letter; strings hold no bare control characters, and
-    numbers are finite. The converter leaves out bounds of numbers and the like; a pattern by which a string
-    could end early is left out, too.
-    Raises `GrammarError` where the schema is too large or cannot be converted.
-    """
-    schema = {"type": "object"} if schema is None else schema
-    check_json(schema, "the parts of the schema", widest=_WIDEST)
-    if _copied(schema) > _COPIED:
-        raise GrammarError(f"the schema's lengths come to more than {_COPIED}; lower its bounds")
-    kept: dict[str, int] = {}
-    text = schema_grammar(_plain_schema(schema, kept))
-    text = text.replace(r'[^"\\]', r'[^"\\\x00-\x1F\x7F]').replace(
-        "([eE] [-+]? integral-part)?", "([eE] [-+]? [0-9] [0-9]?)?"
-    )
-    inside = [_escaped(_json_inside(each)) for each in kept]
-    return _STAND_IN.sub(lambda match: inside[int(match[1])], text)
-
-
-_STAND_IN = re.compile(r"\\ue000([0-9]+)\\ue001")
-_PATTERN = re.compile(r"\^(?:[A-Za-z0-9 _,:;/@#%&=!<>()|?*+{}-]|\[[A-Za-z0-9 _,:;/@#%&=!<>()+-]+\])*\$")
-_NOTES = frozenset(("title", "description", "default", "examples", "$schema", "$comment"))
-
-
-def _plain_schema(schema: Any, kept: dict[str, int]) -> Any:
-    """A schema that the converter understands, with stand-ins for the names and constants in it.
-
-    The converter would not escape them rightly, and would take some names for those of its own rules.
-    """
-    if not isinstance(schema, dict):
-        return [_plain_schema(each, kept) for each in schema] if isinstance(schema, list) else schema
-    one = schema.get("allOf")
-    if isinstance(one, list) and len(one) == 1 and isinstance(one[0], dict):  # so pydantic writes a $ref
-        return _plain_schema({**{key: schema[key] for key in schema if key != "allOf"}, **one[0]}, kept)
-    plain = {key: _plain_part(key, part, kept) for key, part in schema.items() if key not in _NOTES}
-    if "pattern" in plain and not _PATTERN.fullmatch(str(plain["pattern"])):
-        del plain["pattern"]
-    return plain or {"type": "value"}  # the converter would read {} as an object
-
-
-def _plain_part(key: str, part: Any, kept: dict[str, int]) -> Any:
-    if key in ("const", "enum", "required"):
-        return _stand_ins(part, kept)
-    if key == "properties" and isinstance(part, dict):
-        return {_stand_ins(name, kept): _plain_schema(each, kept) for name, each in part.items()}
-    if key in ("$defs", "definitions") and isinstance(part, dict):
-        return {name: _plain_schema(each, kept) for name, each in part.items()}
-    return _plain_schema(part, kept) if isinstance(part, dict | list) and part != {} else part
-
-
-def _stand_ins(value: Any, kept: dict[str, int]) -> Any:
-    if isinstance(value, str):
-        kept[value] = at = kept.get(value, len(kept))
-        return f"\ue000{at}\ue001"
-    if isinstance(value, dict):
-        return {_stand_ins(name, kept): _stand_ins(each, kept) for name, each in value.items()}
-    return [_stand_ins(each, kept) for each in value] if isinstance(value, list) else value
-
-
-def _copied(schema: Any) -> int:
-    own = [schema.get(key) for key in _BOUNDS] if isinstance(schema, dict) else []
-    here = sum(bound for bound in own if isinstance(bound, int) and bound > 0)
-    return here + sum(_copied(child) for child in _children(schema))
-
-
-def _json_inside(text: str) -> str:
-    """A string as it stands between the quotes of JSON; half a surrogate pair has to be escaped there."""
-    halves = any("\ud800" <= letter <= "\udfff" for letter in text)
-    return json.dumps(text, ensure_ascii=halves)[1:-1]
-
-
-def _escaped(text: str) -> str:
-    """A text as it stands between the quotes of GBNF."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _literal(text: str) -> str:
-    return f'"{_escaped(text)}"'
-
-
 _SYMBOLS = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|(?P<name>[A-Za-z0-9-]+)', re.DOTALL)
 
 
@@ -275,8 +168,8 @@ def _calls(style: Style, parallel: bool) -> str:
         return '" "? "[" call' + (' (", " call)*' if parallel else "") + ' "]"'
     if not style.closing:
         return "call" + (' ("; " call)*' if parallel else "")
-    one = f'"\\n"? call "\\n"? {_literal(style.closing)}'
-    more = f' ("\\n" {_literal(style.opening)} {one})*' if parallel else ""
+    one = f'"\\n"? call "\\n"? {literal(style.closing)}'
+    more = f' ("\\n" {literal(style.opening)} {one})*' if parallel else ""
     return one + more
 
 
@@ -288,13 +181,13 @@ def _text_rules(style: Style) -> Iterator[str]:
     opening = style.opening
     if style.bare or style.silent:
         head = _set(opening[0] + "{[ \n\t")
-        first = f'{head} text-0 | {_literal(opening[0])} {_after(opening, 1)} | ""'
+        first = f'{head} text-0 | {literal(opening[0])} {_after(opening, 1)} | ""'
         yield f"root ::= [ \\n\\t]* ({'calls | ' if style.bare else ''}{first})"
     else:
         yield "root ::= text-0"
     for state in range(len(opening)):
         steps = {letter: _fall(opening, opening[:state] + letter) for letter in sorted(set(opening))}
-        ways = [f"{_literal(letter)} {_after(opening, to)}" for letter, to in steps.items() if to]
+        ways = [f"{literal(letter)} {_after(opening, to)}" for letter, to in steps.items() if to]
         others = _set("".join(letter for letter, to in steps.items() if to))
         yield f'text-{state} ::= "" | {others} text-0 | ' + " | ".join(ways)
 

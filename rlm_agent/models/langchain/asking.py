@@ -10,12 +10,14 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
+from pydantic import BaseModel
 
 from rlm_agent.models.gguf.engine.engine import Piece
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
 from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.models.gguf.policy import GGUFPolicy
-from rlm_agent.models.gguf.toolcalls import Style, call_grammar, call_id, either_grammar, json_grammar
+from rlm_agent.models.gguf.sampling.schemas import json_grammar
+from rlm_agent.models.gguf.toolcalls import Style, call_grammar, call_id, either_grammar
 from rlm_agent.models.hearing import Text
 from rlm_agent.models.langchain.conversation import choice_of, conversation, offered
 from rlm_agent.models.langchain.reading import Calls, Part, Reader
@@ -34,9 +36,8 @@ _IGNORED = frozenset(("stream", "strict", "max_retries", "n"))
 """Said by some callers of all models, and without an effect here: a grammar is always strict."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What may be said of a call, in `ChatGGUF`'s own words; None leaves it to the model."""
+class Parameters(BaseModel):
+    """What may be said of one call or of all, explained by `ChatGGUF`; None leaves it to the model."""
 
     temperature: float | None = None
     top_k: int | None = None
@@ -45,14 +46,19 @@ class Said:
     repeat_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: Mapping[int, float] | None = None
+    logit_bias: dict[int, float] | None = None
     max_tokens: int | None = None
-    stop: Sequence[str] | None = None
+    stop: list[str] | None = None
     seed: int | None = None
     grammar: str | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     timeout: float | None = None
+
+
+class Said(Parameters):
+    """What is said of one call."""
+
     tools: Sequence[Any] = ()
     tool_choice: Mapping[str, Any] | str | bool | None = None
     parallel_tool_calls: bool | None = None
@@ -60,12 +66,12 @@ class Said:
 
     def but(self, others: Mapping[str, Any]) -> "Said":
         """The same, but for what a call says otherwise; `UnknownNameError` for what nobody understands."""
-        known = {each.name for each in fields(self)}
+        known = set(Said.model_fields)
         if unknown := sorted(set(others) - known - _IGNORED):
             raise UnknownNameError(
                 f"ChatGGUF has no parameter {unknown[0]!r}; it takes {', '.join(sorted(known))}"
             )
-        return replace(self, **{name: value for name, value in others.items() if name in known})
+        return self.model_copy(update={name: value for name, value in others.items() if name in known})
 
     def decoding(self, recommended: Decoding) -> Decoding:
         """How tokens are drawn: as the model recommends, but for what was said; `InputError` for nonsense."""

@@ -1,7 +1,6 @@
 """The engine as a chat model of LangChain, with tools and structured output by grammar."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import fields
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict
 
 from rlm_agent.models.gguf.policy import GGUFPolicy
-from rlm_agent.models.langchain.asking import Asked, Said, asked, named
+from rlm_agent.models.langchain.asking import Asked, Parameters, Said, asked, named
 from rlm_agent.models.langchain.conversation import Tooling, choice_of, conversation, offered
 from rlm_agent.models.protocols import Policy
 from rlm_agent.models.resolve import load_policy
@@ -33,7 +32,7 @@ from rlm_agent.structure.errors import InputError, UnknownNameError
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
-class ChatGGUF(BaseChatModel):
+class ChatGGUF(BaseChatModel, Parameters):
     """A GGUF file as a chat model; it runs in this process, beside all else that the engine is asked.
 
     model: `"mini"`, the path of a `.gguf`, or a `GGUFPolicy`, which says how the file is loaded. What is
@@ -55,21 +54,6 @@ class ChatGGUF(BaseChatModel):
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
     model: Any = "mini"
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[int, float] | None = None
-    max_tokens: int | None = None
-    stop: list[str] | None = None
-    seed: int | None = None
-    grammar: str | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    timeout: float | None = None
     streaming: bool = False
 
     def __init__(self, model: str | Path | GGUFPolicy = "mini", **fields: Any) -> None:
@@ -161,12 +145,12 @@ class ChatGGUF(BaseChatModel):
 
     def _asked(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> Asked:
         policy = _local(kwargs.pop("model", self.model))
-        said = Said(**self._said()).but(kwargs)
+        said = Said().but({**self._said(), **kwargs})
         return asked(policy, messages, said if stop is None else said.but({"stop": stop}))
 
     def _said(self) -> dict[str, Any]:
         """What was said of all calls."""
-        return {each.name: getattr(self, each.name) for each in fields(Said) if hasattr(self, each.name)}
+        return {name: getattr(self, name) for name in Parameters.model_fields}
 
     # --- tools and schemas ----------------------------------------------------------------------------------
 

@@ -8,9 +8,10 @@ moved together. To load it again takes a thousandth of the time that it takes to
 from collections.abc import Callable, Sequence
 
 from rlm_agent.models.gguf.engine.adapters import Adapters
-from rlm_agent.models.gguf.engine.context import Computed, Context, Row
+from rlm_agent.models.gguf.engine.cells import Move, Row
+from rlm_agent.models.gguf.engine.context import Computed, Context
 from rlm_agent.models.gguf.engine.jobs import Tokens
-from rlm_agent.models.gguf.engine.radix import Match, Output, Piece, RadixTree
+from rlm_agent.models.gguf.engine.radix import Match, Node, Output, Piece, RadixTree
 
 Held = tuple[int, Tokens, str | None]
 """A live sequence, the tokens that it holds, and the adapter that computed them."""
@@ -30,6 +31,7 @@ class Cache:
 
     def __init__(self, context: Context, adapters: Adapters, *, memory: int = 1_000_000_000) -> None:
         self._context = context
+        self._cells, self._pages = context.cells, context.cells.pages
         self._adapters = adapters
         self._memory = memory
         self.live: Callable[[], list[Held]] = list
@@ -38,14 +40,27 @@ class Cache:
 
     def clear(self) -> None:
         """Forget everything, live sequences too."""
-        self._context.clear()
+        self._cells.clear()
         self._tree = RadixTree()
         self._tidy_at = _TIDY_AFTER
 
     @property
     def batch(self) -> int:
         """The most rows of one batch."""
-        return min(self._context.batch, self._context.room)
+        return self._context.batch
+
+    @property
+    def room(self) -> int:
+        """How many cells can be filled now."""
+        return self._cells.room
+
+    def cost(self, fed: int, rows: int) -> int:
+        """How many cells it takes to feed a sequence of `fed` tokens so many rows."""
+        return self._pages.cost(fed, rows)
+
+    def fit(self, fed: int, room: int) -> int:
+        """How many rows a sequence of `fed` tokens can be fed with `room` cells."""
+        return self._pages.fit(fed, room)
 
     def use_adapter(self, adapter: str | None, busy: bool) -> bool:
         """Whether the adapter is in force; unless the context is busy with another, it is put in force."""
@@ -63,10 +78,10 @@ class Cache:
         """A new live sequence that holds what is known of `tokens`, how many that is, and their output.
 
         The last token is among them only where its output is known too, and it `looks` for one, with the
-        hidden state if that is wanted. None where `claimed` and the missing cells, or one more sequence,
-        cannot be had now.
+        hidden state if that is wanted. None where the `claimed` cells and those for what is missing, or one
+        more sequence, cannot be had now.
         """
-        if not self._context.free_sequences:
+        if not self._cells.free_sequences:
             self._place_live()
             if not self._compact():
                 return None
@@ -74,22 +89,21 @@ class Cache:
             found = self._tree.match(tokens, adapter, self.decoded)
             output = self._output(tokens, adapter, hidden) if looks and found.length == len(tokens) else None
             known = found.length if output is not None else min(found.length, len(tokens) - 1)
-            loaded = sum(piece.blob.end - piece.blob.start for piece in found.pieces)
-            missing = claimed + len(tokens) - known + 1
-            if missing + loaded <= self._context.room:
+            needed = claimed + self._price(found, known) + self.cost(known, len(tokens) - known + 1)
+            if needed <= self.room:
                 return self._open(found, tokens[:known], adapter), known, output
-            if not self.make_room(missing + loaded):
+            if not self.make_room(needed):
                 return self._begin_anew(tokens, claimed)
         return None
 
     def settle(self, sequence: int, tokens: Tokens, adapter: str | None) -> None:
         """A live sequence is needed no more; what it holds stays cached."""
-        if not tokens:
-            self._context.drop(sequence)
-            return
-        self._place(sequence, tokens, adapter)
-        if not self._tree.settle(sequence):
-            self._context.drop(sequence)
+        if tokens:
+            self._place(sequence, tokens, adapter)
+        if tokens and self._tree.settle(sequence):
+            self._cells.rest(sequence)
+        else:
+            self._cells.drop(sequence)
 
     def remember(self, sequence: int, tokens: Tokens, adapter: str | None, output: Output) -> None:
         """Keep the output after the tokens of a live sequence, and let others fork it."""
@@ -100,14 +114,14 @@ class Cache:
         """Nobody will go on from `tokens`: forget all that does beyond the first `keep` of them."""
         for sequence in self._tree.forget(tokens, keep, adapter):
             if length := self._tree.shorten(sequence, keep):
-                self._context.shorten(sequence, length)
+                self._cells.shorten(sequence, length)
             else:
-                self._context.drop(sequence)
+                self._cells.drop(sequence)
 
-    def make_room(self, rows: int) -> bool:
-        """See that so many rows can be fed, by putting aside what is idle; False where that is not enough."""
-        if rows > self._context.room:
-            if self._context.cells - self._live_cells() < rows:
+    def make_room(self, cells: int) -> bool:
+        """See that so many cells are free, by putting aside what is idle; False where that is not enough."""
+        if cells > self.room:
+            if self._cells.size - self._live_cells() < cells:
                 return False
             self._compact()
         return True
@@ -128,7 +142,7 @@ class Cache:
 
     @property
     def _used(self) -> int:
-        return self._context.cells - self._context.room
+        return self._cells.size - self.room
 
     def _output(self, tokens: Tokens, adapter: str | None, hidden: bool) -> Output | None:
         output = self._tree.output(tokens, adapter)
@@ -136,24 +150,32 @@ class Cache:
 
     def _begin_anew(self, tokens: Tokens, claimed: int) -> tuple[int, int, Output | None] | None:
         """Where what was put aside cannot be loaded, since more went with it, all is computed again."""
-        return (self._context.open(), 0, None) if self.make_room(claimed + len(tokens) + 1) else None
+        needed = claimed + self.cost(0, len(tokens) + 1)
+        return (self._cells.open(), 0, None) if self.make_room(needed) else None
+
+    def _price(self, found: Match, known: int) -> int:
+        """How many cells `_open` takes at most."""
+        blobs = [piece.blob for piece in found.pieces]
+        tail = known % self._pages.size and (not blobs or blobs[-1].end != known)
+        return sum(self._pages.up(b.end - b.start) for b in blobs) + (self._pages.size if tail else 0)
 
     def _open(self, found: Match, known: Tokens, adapter: str | None) -> int:
         if not known:
-            return self._context.open()
-        length = min(found.held, len(known))
-        sequence = self._context.fork(found.sequence, length) if length else self._context.open()
-        for piece in found.pieces:
-            self._context.load(piece, [sequence])
-        if found.pieces:
-            if len(known) < found.pieces[-1].end:
-                self._context.shorten(sequence, len(known))
-            self._place(sequence, known, adapter)  # for its siblings, who need not load it again
+            return self._cells.open()
+        if not found.pieces:
+            return self._cells.fork(found.sequence, min(found.held, len(known)))
+        shared = self._pages.down(found.pieces[0].start)
+        sequence = self._cells.fork(found.sequence, shared) if shared else self._cells.open()
+        *pieces, last = found.pieces
+        for piece in pieces:
+            self._cells.load(Move(piece, [sequence], []))
+        self._cells.load(Move(last._replace(end=len(known)), [], [sequence]))
+        self._place(sequence, known, adapter)  # for its siblings, who need not load it again
         return sequence
 
     def _place(self, sequence: int, tokens: Tokens, adapter: str | None) -> None:
         for superfluous in self._tree.place(sequence, tokens, adapter, self.decoded):
-            self._context.drop(superfluous)
+            self._cells.drop(superfluous)
 
     def _place_live(self) -> None:
         for sequence, tokens, adapter in self.live():
@@ -162,30 +184,46 @@ class Cache:
 
     def _live_cells(self) -> int:
         self._place_live()
-        return sum(len(node.tokens) for node in self._tree.inside() if node.live)
+        return sum(self._live_in(node) for node in self._tree.inside() if node.live)
+
+    def _live_in(self, node: Node) -> int:
+        """Cells for a node's whole pages, and a page for each live sequence that ends amid one."""
+        whole = self._pages.down(node.end) - self._pages.down(node.start)
+        begun = len(self._tree.ending(node)) if node.end % self._pages.size else 0
+        return whole + self._pages.size * begun
 
     def _compact(self) -> bool:
         """Put aside all that is idle, and move what was placed together; False where nothing is idle."""
         nodes = self._tree.inside()
         through = self._tree.through(nodes)
-        for node in nodes:
-            if node.live or node.aside is None:
-                node.aside = self._context.save(self._tree.any_of(node), node.start, node.end)
-        pieces = [(node.piece, through[node]) for node in nodes if node.live]
-        idle = self._tree.put_aside()
-        self._context.rebuild(pieces, idle)
+        moves = []
         for node in nodes:
             if node.live:
+                moves += self._moves(node, through[node])
                 node.aside = None
+            elif node.aside is None:
+                node.aside = self._cells.save(self._tree.any_of(node), node.start, node.end)
+        idle = self._tree.put_aside()
+        self._cells.rebuild(moves, idle)
         self._bound_memory()
         return bool(idle)
+
+    def _moves(self, node: Node, through: list[int]) -> list[Move]:
+        """How the live sequences through a node get it again."""
+        ending = self._tree.ending(node)
+        end = node.end if ending else self._pages.down(node.end)
+        if end <= self._pages.down(node.start):
+            return []
+        blob = self._cells.save(self._tree.any_of(node), node.start, end)
+        others = [sequence for sequence in through if sequence not in ending]
+        return [Move(Piece(node.start, end, blob), others, ending)]
 
     def _bound_memory(self) -> None:
         """Forget what was put aside and not wanted for longest, where it is too much."""
         nodes = self._tree.aside()
         size = sum(_bytes(node.piece) for node in nodes)
         tokens = sum(node.piece.end - node.piece.start for node in nodes)
-        memory = min(self._memory, _CONTEXTS * self._context.cells * size // max(1, tokens))
+        memory = min(self._memory, _CONTEXTS * self._cells.size * size // max(1, tokens))
         if size <= memory:
             return
         for node in sorted(nodes, key=lambda node: (node.used, -node.end)):  # children before parents

@@ -211,10 +211,13 @@ class RadixTree:
         """For each of the nodes that `inside` lists, the live sequences that hold it."""
         through: dict[Node, list[int]] = {}
         for node in reversed(nodes):
-            own = [sequence for sequence in node.sequences if sequence not in self._idle]
             below = (s for child in node.children.values() if child.users for s in through[child])
-            through[node] = [*own, *below]
+            through[node] = [*self.ending(node), *below]
         return through
+
+    def ending(self, node: Node) -> list[int]:
+        """The live sequences that hold a node and nothing beyond."""
+        return [sequence for sequence in node.sequences if sequence not in self._idle]
 
     def put_aside(self) -> list[int]:
         """Take all idle sequences out, whose cells were read; returns them."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rlm_agent.models.gguf.engine.cache import Cache, Held
 from rlm_agent.models.gguf.engine.calls import Call, Queue
-from rlm_agent.models.gguf.engine.context import Computed, Row
+from rlm_agent.models.gguf.engine.cells import Row
+from rlm_agent.models.gguf.engine.context import Computed
 from rlm_agent.models.gguf.engine.jobs import Job, Result
 from rlm_agent.models.gguf.engine.pieces import Pieces
 from rlm_agent.models.gguf.engine.radix import Output
@@ -130,7 +131,7 @@ class Scheduler:
     def _start(self, stream: Stream) -> bool:
         """Give a stream a sequence that holds what is known of it; False where there is no place now."""
         tokens, adapter = stream.tokens, stream.job.adapter
-        claimed = sum(other.missing for other in self._live)
+        claimed = sum(self._cache.cost(other.fed, other.missing) for other in self._live)
         looks, hidden = stream.prefilling, stream.job.hidden
         found = self._cache.fork(tokens, adapter, claimed=claimed, looks=looks, hidden=hidden)
         if found is None:
@@ -144,14 +145,21 @@ class Scheduler:
 
     def _rows(self) -> tuple[list[Row], list[Stream]]:
         """The next batch, and whose rows it holds. Streams without a place are parked, the latest first."""
-        while not self._cache.make_room(sum(not stream.prefilling for stream in self._live) + 1):
+        while not self._cache.make_room(self._wanted()):
             self._park(self._live[-1])
-        most, rows, fed = self._cache.batch, list[Row](), list[Stream]()
+        most, room, rows, fed = self._cache.batch, self._cache.room, list[Row](), list[Stream]()
         for stream in sorted(self._live, key=lambda stream: stream.prefilling):
-            if stream.missing and len(rows) < most:
-                rows += stream.feed(most - len(rows))
+            count = min(stream.missing, most - len(rows), self._cache.fit(stream.fed, room))
+            if count > 0:
+                room -= self._cache.cost(stream.fed, count)
+                rows += stream.feed(count)
                 fed.append(stream)
         return rows, fed
+
+    def _wanted(self) -> int:
+        """Cells for a row of each stream that generates, and one more."""
+        generating = [stream for stream in self._live if not stream.prefilling]
+        return sum(self._cache.cost(stream.fed, 1) for stream in generating) + self._cache.cost(0, 1)
 
     def _held(self) -> list[Held]:
         return [(stream.sequence, stream.held, stream.job.adapter) for stream in self._live]

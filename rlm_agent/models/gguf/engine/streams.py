@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlm_agent.models.gguf.engine.context import Row
+from rlm_agent.models.gguf.engine.cells import Row
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
 from rlm_agent.models.gguf.engine.radix import Output
 from rlm_agent.models.gguf.sampling.draw import Draw, Floats, uniforms

@@ -4,24 +4,32 @@ import os
 import time
 from dataclasses import dataclass, replace
 
-from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context, Row
+from rlm_agent.models.gguf.engine.cells import Move, Row
+from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context
 from rlm_agent.models.gguf.engine.radix import Piece
-from rlm_agent.models.gguf.file import ModelFile
+from rlm_agent.models.gguf.file import ModelFile, binding
 
 _FAST_BATCH = 512
 _EXACT_PARALLEL = 48
 _FAST_PARALLEL = 128
+_PAGE = 16
+"""Cells: numbers that the widest vector of AVX-512 adds up at once."""
+
+_SUMS_OF_PAGES = ("LLAMAFILE", "AVX2")
+"""What llama.cpp must be built with, or else its products of matrices go in strides of up to 64 cells."""
+
 _PROBE_ROWS = 16
 _PROBE_ROUNDS = 3
 _PROBE_PREFIX, _PROBE_COPIES = 16, 31
-_PROBE_LEAST = _PROBE_PREFIX + _PROBE_ROWS * _PROBE_ROUNDS
+_PROBE_LEAST = _PROBE_PREFIX + _PROBE_ROWS * _PAGE
 _LARGE_FILE = 1_000_000_000
 """Bytes from which on all threads and flash attention are used without a measurement: it takes too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a context computes: `flash` attention or the plain kernel, rows a batch, jobs at a time, threads.
+    """How a context computes: `flash` attention or the plain kernel, rows a batch, jobs at a time, threads,
+    and the cells of a page.
 
     `exact` tells whether results are the same to the bit whoever shares a batch. A run's identity holds what
     decides bits; threads do not, and are fewer while other processes take the cores.
@@ -32,6 +40,7 @@ class Settings:
     batch: int
     parallel: int
     threads: int
+    page: int = 1
 
     @property
     def identity(self) -> str:
@@ -44,13 +53,13 @@ def tuned_context(
 ) -> tuple[Context, Settings]:
     """A context over `cells` cells, and how it was set. `threads` that are given are used whatever happens.
 
-    Exact is flash attention in small batches, on the CPU. Otherwise both kernels are timed on a tree of short
-    branches over a prefix, and the faster one is taken.
+    Exact is, in small batches on the CPU, the plain kernel over pages on a processor with AVX2 or more, and
+    flash attention on others. Otherwise both kernels are timed on a tree of short branches over a prefix, and
+    the faster one is taken.
     """
-    exact = exact and file.gpu_layers == 0
     chosen = threads or _cores()
-    if exact:
-        settings = Settings(True, True, EXACT_BATCH, _EXACT_PARALLEL, chosen)
+    if exact and file.gpu_layers == 0:
+        settings = _exact(chosen)
     else:
         flash = _flash_is_faster(file, chosen)
         settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, chosen)
@@ -61,9 +70,20 @@ def tuned_context(
     return context, settings
 
 
+def _exact(threads: int) -> Settings:
+    """Exact settings: with pages of what is summed up at once, where we know how that is done."""
+    paged = all(f"{part} = 1" in binding().llama_print_system_info().decode() for part in _SUMS_OF_PAGES)
+    return Settings(True, not paged, EXACT_BATCH, _EXACT_PARALLEL, threads, _PAGE if paged else 1)
+
+
 def _make(file: ModelFile, cells: int, settings: Settings) -> Context:
     return Context(
-        file, cells=cells, batch=settings.batch, threads=settings.threads, flash_attention=settings.flash
+        file,
+        cells=cells,
+        batch=settings.batch,
+        threads=settings.threads,
+        flash_attention=settings.flash,
+        page=settings.page,
     )
 
 
@@ -73,7 +93,7 @@ def _cores() -> int:
 
 def _best_threads(file: ModelFile, context: Context, most: int) -> int:
     """A power of two or all, whichever decodes a few rows faster just now."""
-    if most == 1 or file.path.stat().st_size >= _LARGE_FILE or context.room < _PROBE_LEAST:
+    if most == 1 or file.path.stat().st_size >= _LARGE_FILE or context.cells.room < _PROBE_LEAST:
         return most
     seconds = {}
     for threads in sorted({most, *(1 << n for n in range(most.bit_length()))}):
@@ -101,16 +121,16 @@ def _seconds(context: Context, copies: int) -> float:
 
     The prefix is computed once and its cells loaded again `copies` times, which makes it as long to look at.
     """
-    root = context.open()
+    root = context.cells.open()
     context.decode([Row(0, position, root, False) for position in range(_PROBE_PREFIX)])
-    blob = context.save(root, 0, _PROBE_PREFIX)
+    piece = Piece(0, _PROBE_PREFIX, context.cells.save(root, 0, _PROBE_PREFIX))
     for _ in range(copies):
-        context.load(Piece(0, _PROBE_PREFIX, blob), [root])
-    branches = [context.fork(root, _PROBE_PREFIX) for _ in range(_PROBE_ROWS)]
+        context.cells.load(Move(piece, [root], []))
+    branches = [context.cells.fork(root, _PROBE_PREFIX) for _ in range(_PROBE_ROWS)]
     best = float("inf")
     for step in range(_PROBE_ROUNDS):
         started = time.perf_counter()
         context.decode([Row(0, _PROBE_PREFIX + step, branch, True) for branch in branches])
         best = min(best, time.perf_counter() - started)
-    context.clear()
+    context.cells.clear()
     return best

@@ -7,12 +7,10 @@ before llama.cpp sees it, and a token before it is accepted.
 
 import copy
 import ctypes
-import json
 import os
 import re
 import tempfile
 import threading
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -28,12 +26,6 @@ _LEXEMES = re.compile(
     | (?P<open>\() | (?P<close>\)) | \{\s*(?P<low>[0-9]+)\s*(?:,\s*(?P<high>[0-9]*)\s*)?\}""",
     re.VERBOSE | re.DOTALL,
 )
-_UNBOUNDED_SCHEMA = re.compile(
-    r""""(?:min|max)(?:Items|Length)":\s*[0-9.]{4,}
-    | "pattern":\s*"(?:[^"\\]|\\.)*\{\s*[0-9]*,?\s*[0-9]{4,}""",
-    re.VERBOSE,
-)
-_FAR_REFERENCE = re.compile(r'"\$ref": "(?!#/)')
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 _stderr = threading.Lock()
 
@@ -155,31 +147,3 @@ def _compile(lib: Any, vocabulary: Any, text: str) -> tuple[Any, str]:
         said.seek(0)
         first = said.readline().decode(errors="replace")
     return handle, first.partition("error parsing grammar: ")[2].strip()[:200]
-
-
-def schema_grammar(schema: Mapping[str, Any] | str) -> str:
-    """The grammar in GBNF of texts that are JSON after `schema`, by llama.cpp's own converter.
-
-    `GrammarError` where the converter does not know how, or where the schema refers to another document.
-    """
-    binding()
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
-
-    try:
-        text = json.dumps(json.loads(schema) if isinstance(schema, str) else dict(schema))
-        if _FAR_REFERENCE.search(text):
-            raise ValueError("a $ref must begin with #/")
-        if _UNBOUNDED_SCHEMA.search(text):
-            raise ValueError("a bound of a length or a repetition may have three digits")
-        return str(json_schema_to_gbnf(text))
-    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
-        raise _unconverted(error) from error
-    except (NotImplementedError, RecursionError, TypeError, ValueError) as error:
-        raise _unconverted(error) from error
-
-
-def _unconverted(error: Exception) -> GrammarError:
-    reason = f"{type(error).__name__}: {error}"[:200]
-    return GrammarError(
-        f"the schema cannot be made a grammar ({reason}); write a simpler one, or GBNF itself"
-    )

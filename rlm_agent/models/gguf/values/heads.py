@@ -14,6 +14,7 @@ The first output of an MLP is the value.
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +29,7 @@ PREFIX = "rlm.value."
 POSITION = "step_end"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ValueHead:
     """A head that can be applied; `model` is the identity of the model it is bound to, if it is.
 
@@ -72,14 +73,15 @@ class ValueHead:
 
     def probabilities(self, hidden: NDArray[np.float32]) -> Vector:
         """What each member says of each row, [n, members, outputs]."""
-        shape = (len(hidden), len(self.weights.members), self.weights.outputs)
-        said = np.empty(shape, dtype=np.float64)
         rows = hidden.astype(np.float64)
-        for number, member in enumerate(self.weights.members):
-            exact = [(weight.astype(np.float64), bias) for weight, bias in member]
-            for index, row in enumerate(rows):
-                said[index, number] = forward(exact, self.weights.activation, row)
-        return said
+        return np.stack([forward(member, self.weights.activation, rows) for member in self._exact], axis=1)
+
+    @cached_property
+    def _exact(self) -> list[list[tuple[Vector, NDArray[np.float32]]]]:
+        """The members in double precision; to make it anew for each look would take longer than the rest."""
+        return [
+            [(weight.astype(np.float64), bias) for weight, bias in member] for member in self.weights.members
+        ]
 
     @property
     def identity(self) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
@@ -59,13 +59,13 @@ class Looking(ABC):
         """One score a candidate, in order."""
         jobs = [self._job(candidate) for candidate in candidates]
         asked = [job for job in jobs if isinstance(job, Job)]
-        return self._scores(jobs, iter(self.policy.engine.complete(asked) if asked else ()))
+        return self._scores(jobs, self.policy.engine.complete(asked) if asked else [])
 
     async def ascore(self, candidates: Sequence[Candidate]) -> list[Score]:
         """The same without blocking the event loop."""
         jobs = [self._job(candidate) for candidate in candidates]
         asked = [job for job in jobs if isinstance(job, Job)]
-        return self._scores(jobs, iter(await self.policy.engine.acomplete(asked) if asked else ()))
+        return self._scores(jobs, await self.policy.engine.acomplete(asked) if asked else [])
 
     def _job(self, candidate: Candidate) -> Job | Score:
         try:
@@ -74,17 +74,18 @@ class Looking(ABC):
             return Score(0.0, error=str(error))
         return Job(prompt, max_tokens=0, hidden=self.reading.hidden, adapter=self.policy.adapter)
 
-    def _scores(self, jobs: Sequence[Job | Score], results: Iterator[Result]) -> list[Score]:
-        return [job if isinstance(job, Score) else self._read(next(results)) for job in jobs]
-
-    def _read(self, result: Result) -> Score:
-        if result.error is not None:
-            return Score(0.0, result.computed, result.error)
-        value = self.reading(result)
-        if not math.isfinite(value):
-            return Score(0.0, result.computed, _NO_NUMBER)
-        return Score(value, result.computed)
+    def _scores(self, jobs: Sequence[Job | Score], results: Sequence[Result]) -> list[Score]:
+        scores = map(_score, results, self.reading(results))
+        return [job if isinstance(job, Score) else next(scores) for job in jobs]
 
     @abstractmethod
     def _prompt(self, candidate: Candidate) -> Tokens:
         """The tokens after which to look; `InputError` for a candidate that has no such place."""
+
+
+def _score(result: Result, value: float) -> Score:
+    if result.error is not None:
+        return Score(0.0, result.computed, result.error)
+    if not math.isfinite(value):
+        return Score(0.0, result.computed, _NO_NUMBER)
+    return Score(value, result.computed)

@@ -55,17 +55,17 @@ class HeadWeights:
         return "its members differ in width" if len(ends) > 1 else None
 
 
-def forward(member: Sequence[tuple[Vector, NDArray[np.float32]]], activation: str, row: Vector) -> Vector:
-    """A hidden state [width] through one MLP to probabilities [outputs].
+def forward(member: Sequence[tuple[Vector, NDArray[np.float32]]], activation: str, rows: Vector) -> Vector:
+    """Hidden states [n, width] through one MLP to probabilities [n, outputs].
 
-    einsum sums in an order that the shapes decide; a BLAS, fed with all rows, would take other kernels for
-    other numbers of rows.
+    einsum sums each row by itself, in an order that the shapes of the weights decide; a BLAS would take other
+    kernels for other numbers of rows.
     """
     activate = ACTIVATIONS[activation]
     *inner, last = member
     for weight, bias in inner:
-        row = activate(np.einsum("oi,i->o", weight, row) + bias)
-    return _sigmoid(np.einsum("oi,i->o", last[0], row) + last[1])
+        rows = activate(np.einsum("oi,ni->no", weight, rows) + bias)
+    return _sigmoid(np.einsum("oi,ni->no", last[0], rows) + last[1])
 
 
 def positive_class(weights: HeadWeights) -> HeadWeights:

@@ -1,6 +1,7 @@
 """What is read after a prompt: the probability of a label against another, or a value head's value."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
@@ -19,8 +20,8 @@ class Reading(Protocol):
     def hidden(self) -> bool:
         """Whether the hidden state is needed."""
 
-    def __call__(self, result: Result, /) -> float:
-        """The value in [0, 1], or NaN where there is nothing to read."""
+    def __call__(self, results: Sequence[Result], /) -> list[float]:
+        """Of each look the value in [0, 1], or NaN where there is nothing to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,11 @@ class LabelReading:
             raise InputError(f"the labels {good!r} and {bad!r} begin with the same token; choose others")
         return reading
 
-    def __call__(self, result: Result) -> float:
+    def __call__(self, results: Sequence[Result]) -> list[float]:
         """See `Reading`."""
+        return [self._read(result) for result in results]
+
+    def _read(self, result: Result) -> float:
         if result.logits is None:
             return math.nan
         lead = float(result.logits[self.good]) - float(result.logits[self.bad])
@@ -54,11 +58,15 @@ class HeadReading:
     head: ValueHead
     hidden: ClassVar[bool] = True
 
-    def __call__(self, result: Result) -> float:
+    def __call__(self, results: Sequence[Result]) -> list[float]:
         """See `Reading`."""
-        if result.hidden is None or not np.isfinite(result.hidden).all():
-            return math.nan
-        return float(self.head.apply(result.hidden[None])[0])
+        values = [math.nan] * len(results)
+        rows = {at: row for at, each in enumerate(results) if (row := each.hidden) is not None}
+        sound = [at for at, row in rows.items() if np.isfinite(row).all()]
+        if sound:
+            for at, value in zip(sound, self.head.apply(np.stack([rows[at] for at in sound])), strict=True):
+                values[at] = float(value)
+        return values
 
 
 def _first_token(file: ModelFile, label: str) -> int:

@@ -1,0 +1,212 @@
+"""The cells of llama.cpp's unified cache: which sequences hold which, and where the next rows go.
+
+llama.cpp chooses cells itself: the first free ones. So that rows come to lie in their pages (`Pages`), all
+other cells below the top are taken, and those that a batch shall fill are freed right before it.
+"""
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rlm_agent.models.gguf.engine.pages import Page, Pages, Taken
+from rlm_agent.models.gguf.engine.radix import Blob, Piece
+from rlm_agent.models.gguf.file import binding
+from rlm_agent.structure.errors import DecodeError
+
+LIMIT = 256
+"""llama.cpp's own limit of sequences."""
+
+MAX_SEQUENCES = LIMIT - 2
+"""How many can be open in pages of one cell."""
+
+_KEEPERS = 64
+"""Sequences that keep the free lanes of longer pages: more than jobs, and pages of a batch, at once."""
+
+_HELD, SPARE = LIMIT - 2, LIMIT - 1
+"""One holds the cells that nobody wants any more; the other gives a lone row company and moves segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One token to feed: at which position, to which sequence, and whether its output is wanted."""
+
+    token: int
+    position: int
+    sequence: int
+    output: bool
+
+
+class Move(NamedTuple):
+    """A piece to be loaded, for sequences that go on after it with another piece, and for those that end."""
+
+    piece: Piece
+    through: Sequence[int]
+    ending: Sequence[int]
+
+
+class Cells:
+    """The cells of a context, `size` of them in pages of `page`; what is said of `Context` holds here too.
+
+    `blanks` are the lanes of a page from each lane on, as `save` returned them, whatever they hold.
+    """
+
+    def __init__(self, handle: Any, size: int, page: int = 1, blanks: Sequence[Blob] = ()) -> None:
+        self._lib = binding()
+        self._handle = handle
+        self._memory = self._lib.llama_get_memory(handle)
+        self._sequences = MAX_SEQUENCES - (_KEEPERS if page > 1 else 0)
+        self.pages = Pages(page, size, list(range(self._sequences, MAX_SEQUENCES)))
+        self._blanks = blanks
+        self.clear()
+
+    @property
+    def room(self) -> int:
+        """How many cells can be filled before the next `rebuild` or `clear`."""
+        return self.pages.room
+
+    @property
+    def size(self) -> int:
+        """How many cells there are."""
+        return self.pages.cells
+
+    @property
+    def free_sequences(self) -> int:
+        """How many sequences can still be opened."""
+        return len(self._free)
+
+    def clear(self) -> None:
+        """Forget all sequences and free all cells."""
+        self._empty()
+        self._free = list(range(self._sequences - 1, -1, -1))
+
+    def open(self) -> int:
+        """A fresh, empty sequence."""
+        return self._free.pop()
+
+    def fork(self, sequence: int, length: int) -> int:
+        """A new sequence with the first `length` positions of another; copies a part of a page at most."""
+        fork, whole = self.open(), self.pages.down(length)
+        self._lib.llama_memory_seq_cp(self._memory, sequence, fork, 0, whole)
+        if whole < length:
+            self._append(fork, self.save(sequence, whole, length))
+        return fork
+
+    def drop(self, sequence: int) -> None:
+        """Give a sequence back; its cells stay taken until `rebuild` or `clear`."""
+        self.shorten(sequence, 0)
+        self._free.append(sequence)
+
+    def shorten(self, sequence: int, length: int) -> None:
+        """Forget what a sequence holds from position `length` on; it is fed no more, but may be forked."""
+        self.rest(sequence)
+        self._pass_on(sequence, _HELD, length)
+
+    def rest(self, sequence: int) -> None:
+        """A sequence is fed no more; it may be forked."""
+        if (page := self.pages.leave(sequence)) is not None:
+            self._pass_on(page.keeper, _HELD)
+
+    def save(self, sequence: int, start: int, end: int) -> Blob:
+        """A copy of the cells that a sequence holds, from the page of position `start` on to before `end`."""
+        lib, memory, handle = self._lib, self._memory, self._handle
+        start = self.pages.down(start)
+        lib.llama_memory_seq_cp(memory, sequence, SPARE, start, end)
+        size = lib.llama_state_seq_get_size(handle, SPARE)
+        data = (ctypes.c_uint8 * size)()
+        lib.llama_state_seq_get_data(handle, data, size, SPARE)
+        lib.llama_memory_seq_rm(memory, SPARE, -1, -1)
+        return Blob(start, end, data)
+
+    def load(self, move: Move) -> None:
+        """Let sequences hold the positions of a piece, to the bit as they were; nothing is computed."""
+        piece, through, ending = move
+        start, whole, end = self.pages.down(piece.start), self.pages.down(piece.end), piece.end
+        own = ending[:1] if whole < end else []
+        self._bring(piece.blob)
+        for sequence in (*through, *ending):
+            self._lib.llama_memory_seq_cp(self._memory, SPARE, sequence, start, whole)
+        for sequence in own:
+            self._lib.llama_memory_seq_cp(self._memory, SPARE, sequence, whole, end)
+        self._pass_on(SPARE, _HELD)
+        fits = piece.blob.end == end
+        self._fill_page(piece.blob.end, own[0] if own and fits else None)
+        if own and (not fits or len(ending) > 1):
+            tail = self.save(own[0], whole, end)
+            if not fits:
+                self._lib.llama_memory_seq_rm(self._memory, own[0], whole, -1)
+            for sequence in ending[1:] if fits else ending:
+                self._append(sequence, tail)
+
+    def rebuild(self, moves: Iterable[Move], dropped: Iterable[int]) -> None:
+        """Free all cells and all `dropped` sequences, then load what the others hold, in this order."""
+        self._empty()
+        self._free += dropped
+        for move in moves:
+            self.load(move)
+
+    def need(self, rows: Sequence[Row]) -> int:
+        """How many cells it takes to feed rows."""
+        return self.pages.size * sum(row.position % self.pages.size == 0 for row in rows)
+
+    def place(self, rows: Sequence[Row]) -> list[int]:
+        """Free the cells that rows shall fill; the order in which they have to be fed.
+
+        Rows of a sequence stand in the order of their positions. There is room for all of them.
+        """
+        pages, taken = self.pages, Taken()
+        if pages.size == 1:
+            pages.top += len(rows)
+            return list(range(len(rows)))
+        for row in rows:
+            lane = row.position % pages.size
+            page = pages.of(row.sequence) or self._begin(row.sequence, lane)
+            pages.take(taken, row.sequence, page, lane)
+        for page, (first, end) in taken.lanes.items():
+            self._lib.llama_memory_seq_rm(self._memory, page.keeper, first, end)
+        pages.settle(taken)
+        return sorted(range(len(rows)), key=taken.cells.__getitem__)
+
+    def free_spare(self) -> None:
+        """Free the cell of a row that gave company."""
+        self._lib.llama_memory_seq_rm(self._memory, SPARE, -1, -1)
+
+    def _empty(self) -> None:
+        self._lib.llama_memory_clear(self._memory, False)
+        self.pages.clear()
+
+    def _append(self, sequence: int, tail: Blob) -> None:
+        """Let a sequence go on with a copy of a part of a page."""
+        self._bring(tail)
+        self._lib.llama_memory_seq_cp(self._memory, SPARE, sequence, -1, -1)
+        self._pass_on(SPARE, _HELD)
+        self._fill_page(tail.end, sequence)
+
+    def _bring(self, blob: Blob) -> None:
+        self._set(blob, SPARE)
+        self.pages.top += blob.end - blob.start
+
+    def _fill_page(self, end: int, sequence: int | None) -> None:
+        """Take the cells from the top to the end of the page; a sequence at `end` may go on there."""
+        if lane := end % self.pages.size:
+            if sequence is not None:
+                self._begin(sequence, lane)
+            else:
+                self._set(self._blanks[lane], SPARE)
+                self._pass_on(SPARE, _HELD)
+                self.pages.top += self.pages.size - lane
+
+    def _begin(self, sequence: int, lane: int) -> Page:
+        """Begin a page for a sequence, of which it holds what is before a lane."""
+        page = self.pages.begin(sequence, self.pages.top - lane)
+        self._set(self._blanks[lane], page.keeper)
+        self.pages.top += self.pages.size - lane
+        return page
+
+    def _pass_on(self, sequence: int, to: int, start: int = 0) -> None:
+        self._lib.llama_memory_seq_cp(self._memory, sequence, to, start, -1)
+        self._lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
+
+    def _set(self, blob: Blob, sequence: int) -> None:
+        if not self._lib.llama_state_seq_set_data(self._handle, blob.data, len(blob.data), sequence):
+            raise DecodeError("llama.cpp could not move its cache; load the model again")
