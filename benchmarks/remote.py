@@ -5,7 +5,8 @@
     python -m benchmarks.remote faults [--searches 500] [--seed 0]
 
 All against llama.cpp's own server, in a process of its own on this machine. `answers`: greedy strategies
-give the same answers over the server as in this process, and report the tokens that the server counted.
+give the same answers over the server as in this process, and report the tokens that the server counted:
+once with the plain kernel, as in this process, and once as the server chooses, with flash attention.
 `throughput`: a batch of branches, four of each prompt, through `RemotePolicy` and through `httpx` alone, as
 one client and as eight, in turn; the ratio is taken within a round. `faults`: searches through a proxy that
 spoils 30% of all answers, in eight threads.
@@ -47,8 +48,13 @@ TOKENS = 300
 
 def answers(n: int) -> None:
     """Print how many answers are equal, and the tokens by our count and the server's."""
+    for kernel, flash in {"plain kernel": 0, "as it comes": -1}.items():
+        _answers(n, kernel, flash)
+
+
+def _answers(n: int, kernel: str, flash: int) -> None:
     problems = TASK.sample("test", n, 0)
-    with serving("llama.cpp", slots=8) as url:
+    with serving("llama.cpp", slots=8, flash=flash) as url:
         policy = RemotePolicy(f"{url}/v1", tokenizer="mini")
         for strategy, parameters in GREEDY.items():
             here = [_solve(strategy, "mini", one, parameters) for one in problems]
@@ -59,8 +65,8 @@ def answers(n: int) -> None:
             others = [a.question for a, b in zip(here, there, strict=True) if a.answer != b.answer]
             tokens = sum(one.completion_tokens for one in there)
             right = sum(bool(one.verified) for one in there)
-            print(f"{strategy}: {equal}/{n} answers equal but {others}, {right} right")
-            print(f"{strategy}: {tokens} tokens by our count, {theirs:.0f} by the server's")
+            print(f"{kernel}, {strategy}: {equal}/{n} answers equal but {others}, {right} right")
+            print(f"{kernel}, {strategy}: {tokens} tokens by our count, {theirs:.0f} by the server's")
         policy.close()
 
 

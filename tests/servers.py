@@ -66,6 +66,7 @@ def _llama(arguments: argparse.Namespace) -> None:
     params.n_parallel = arguments.slots
     params.n_ctx = arguments.slots * arguments.context
     params.n_gpu_layers = 0
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type(arguments.flash)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
     params.n_threads_http = arguments.slots + 4
     params.endpoint_metrics = True
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--context", type=int, default=512, help="tokens of each slot")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--flash", type=int, default=-1, help="attention: 1 flash, 0 plain, -1 by itself")
     parser.add_argument("--key")
     parser.add_argument("--certificate")
     parser.add_argument("--private")

@@ -14,9 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from rlm_agent.app.cli import main
 from rlm_agent.serve.catalogue import names_of
+from rlm_agent.serve.running import in_background
+from rlm_agent.structure.errors import InputError
 from tests.serve.conftest import until
 from tests.serve.test_leaving import ENDLESS, searches
 
@@ -181,3 +184,12 @@ def test_names_of_models_show_no_path(tmp_path: Path) -> None:
         "fast": url,
         "second": "mini",
     }
+
+
+def test_a_server_that_does_not_come_up_says_so() -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    with pytest.raises(InputError, match="did not start"), in_background(failing):
+        pass

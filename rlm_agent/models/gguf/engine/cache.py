@@ -1,8 +1,8 @@
 """The prefix cache: the radix tree and the context that it describes, kept in step.
 
-Every row looks at every cell in use, if only to pass over it, so that idle cells cost speed. When there are
-too many of them, or no free ones, what nobody works with is put aside in ordinary memory, and the rest is
-moved together. To load it again takes a thousandth of the time that it takes to compute it again.
+Every row looks at every cell in use, if only to pass over it, so that idle cells cost speed. When that has
+cost enough, or none are free, what nobody works with is put aside in ordinary memory, and the rest is moved
+together. To load it again takes a thousandth of the time that it takes to compute it again.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +16,11 @@ from rlm_agent.models.gguf.engine.radix import Match, Node, Output, Piece, Radix
 Held = tuple[int, Tokens, str | None]
 """A live sequence, the tokens that it holds, and the adapter that computed them."""
 
-_TIDY_AFTER = 512
-"""Idle cells, beside as many as are live, that are worth moving."""
+_RENT = 1 / 20
+"""What a row's look at a cell costs, in moves of a cell; of any model, since both go with a cell's size."""
+
+_LEAST = 64
+"""Idle cells that are worth moving all others."""
 
 _CONTEXTS = 4
 """How many contexts full of cells are put aside at most, so that many short searches do not fill `memory`."""
@@ -42,7 +45,7 @@ class Cache:
         """Forget everything, live sequences too."""
         self._cells.clear()
         self._tree = RadixTree()
-        self._tidy_at = _TIDY_AFTER
+        self._rent, self._wanted = 0.0, 0
 
     @property
     def batch(self) -> int:
@@ -127,17 +130,17 @@ class Cache:
         return True
 
     def tidy(self) -> None:
-        """Put aside what is idle once it is more than what is live."""
-        if self._used < self._tidy_at:
+        """Put aside what is idle once the looks at it have cost as much as moving everything does."""
+        if self._rent < self._used:
             return
-        live = self._live_cells()
-        if self._used > 2 * live + _TIDY_AFTER:
+        self._rent, self._wanted = 0.0, self._live_cells()
+        if self._used >= self._wanted + _LEAST:
             self._compact()
-        self._tidy_at = max(self._used, 2 * live) + _TIDY_AFTER
 
     def decode(self, rows: Sequence[Row], *, hidden: bool) -> Computed:
         """Feed a batch."""
         self.decoded += len(rows)
+        self._rent += _RENT * len(rows) * (self._used - self._wanted)
         return self._context.decode(rows, hidden=hidden)
 
     @property
