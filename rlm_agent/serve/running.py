@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -51,7 +51,8 @@ def in_background(app: ASGIApp, limits: Limits | None = None) -> Iterator[str]:
 
     def run() -> None:
         try:
-            server.run([listening])
+            with suppress(SystemExit):  # how uvicorn ends where the app does not start
+                server.run([listening])
         finally:
             ready.set()
 
