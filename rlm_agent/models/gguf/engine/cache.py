@@ -199,11 +199,15 @@ class Cache:
         """Put aside all that is idle, and move what was placed together; False where nothing is idle."""
         nodes = self._tree.inside()
         through = self._tree.through(nodes)
-        moves = []
+        moves, starts = [], dict[Node, int]()
         for node in nodes:
             if node.live:
-                moves += self._moves(node, through[node])
                 node.aside = None
+                start = starts.pop(node, node.start)
+                if (heir := self._tree.heir(node)) is not None:
+                    starts[heir] = start
+                else:
+                    moves += self._moves(node, start, through[node])
             elif node.aside is None:
                 node.aside = self._cells.save(self._tree.any_of(node), node.start, node.end)
         idle = self._tree.put_aside()
@@ -211,15 +215,15 @@ class Cache:
         self._bound_memory()
         return bool(idle)
 
-    def _moves(self, node: Node, through: list[int]) -> list[Move]:
-        """How the live sequences through a node get it again."""
+    def _moves(self, node: Node, start: int, through: list[int]) -> list[Move]:
+        """How the live sequences through a node get it again, from position `start` on."""
         ending = self._tree.ending(node)
         end = node.end if ending else self._pages.down(node.end)
-        if end <= self._pages.down(node.start):
+        if end <= self._pages.down(start):
             return []
-        blob = self._cells.save(self._tree.any_of(node), node.start, end)
+        blob = self._cells.save(self._tree.any_of(node), start, end)
         others = [sequence for sequence in through if sequence not in ending]
-        return [Move(Piece(node.start, end, blob), others, ending)]
+        return [Move(Piece(start, end, blob), others, ending)]
 
     def _bound_memory(self) -> None:
         """Forget what was put aside and not wanted for longest, where it is too much."""

@@ -219,6 +219,10 @@ class RadixTree:
         """The live sequences that hold a node and nothing beyond."""
         return [sequence for sequence in node.sequences if sequence not in self._idle]
 
+    def heir(self, node: Node) -> Node | None:
+        """The child through which all live sequences of a node go on, if there is one."""
+        return next((child for child in node.children.values() if child.live == node.live), None)
+
     def put_aside(self) -> list[int]:
         """Take all idle sequences out, whose cells were read; returns them."""
         idle = sorted(self._idle)
@@ -255,6 +259,7 @@ class RadixTree:
                 above.users -= 1
                 above.live -= live
             self._prune(before)
+            self._join(before)
 
     def _descend(self, tokens: Tokens, adapter: str | None) -> tuple[Node, int]:
         """The node in which the known part of `tokens` ends, and its length."""
@@ -282,6 +287,17 @@ class RadixTree:
             self._forget_output(node)
             del node.parent.children[node.tokens[0]]
             node = node.parent
+
+    def _join(self, node: Node) -> None:
+        """Make one of a node and its only child where nothing tells them apart any more."""
+        ends = node.sequences or node in self._outputs or node.parent is None
+        if ends or len(node.children) != 1 or node.aside is not None:
+            return
+        (child,) = node.children.values()
+        if child.aside is None:
+            assert node.parent is not None
+            child.tokens, child.parent = node.tokens + child.tokens, node.parent
+            node.parent.children[child.tokens[0]] = child
 
     def any_of(self, node: Node) -> int:
         """A sequence that holds a node in the context."""
