@@ -1,6 +1,6 @@
 """Searches killed at random moments: what was lost, what was asked twice, and whether the end is the same.
 
-    python -m benchmarks.kills [--runs 200] [--saver sqlite|postgres] [--seed 0] [--scene NAME ...]
+    python -m benchmarks.kills [--runs 200] [--saver sqlite|buffered|postgres] [--seed 0] [--scene NAME ...]
 
 Each run kills a seeded search by SIGKILL and goes on with it in a new process; `tests/graphs/killing.py` says
 how that is judged. A line a run: how far it had come and what was stored, in supersteps, and how many calls
@@ -16,7 +16,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.graphs.killing import SCENES, fates
+from tests.graphs.killing import BUFFERED, SCENES, fates
 from tests.postgres import postgres
 
 
@@ -24,15 +24,18 @@ def main() -> int:
     """Run, tell, and count what was wrong."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--saver", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--saver", choices=["sqlite", "buffered", "postgres"], default="sqlite")
     parser.add_argument("--seed", type=int, default=uuid.uuid4().int % 10**6)
     parser.add_argument("--scene", nargs="*", default=list(SCENES), choices=SCENES)
     given = parser.parse_args()
     wrong, behind = 0, Counter[str]()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        sqlite = str(Path(folder) / "threads.db")
-        store = sqlite if given.saver == "sqlite" else stack.enter_context(postgres())
+        store = str(Path(folder) / "threads.db")
+        if given.saver == "buffered":
+            store = BUFFERED + store
+        elif given.saver == "postgres":
+            store = stack.enter_context(postgres())
         for number, (job, fate) in enumerate(fates(store, folder, given.runs, given.seed, given.scene), 1):
             way = f"{'async' if job.in_tasks else 'plain'}, durability {job.durability}"
             print(

@@ -1,110 +1,159 @@
 """What it costs in time to store a search: `mini`, four leaves a superstep, with and without SQLite.
 
-    python -m benchmarks.persistence [--rounds 7] [--tokens 1000] [--durability sync] [--synchronous normal]
+    python -m benchmarks.persistence [--rounds 15] [--tokens 1000] [--durability sync] [--synchronous normal]
+    python -m benchmarks.persistence --replayed    # the model's replies are recorded first
 
-Each round searches the same problem of the game of 24 by `mcts`: plainly and async, each without a
-saver and with one (`SqliteSaver`, `AsyncSqliteSaver`), in another order each round. Connections are opened
-before. The figures are the least and the median of the rounds, in seconds of wall time and of processor time
-(of all threads); on a busy machine the least says more. `--synchronous` is SQLite's setting: whether
-each commit waits for the disk. Without that, a process that is killed loses nothing either, but a machine
-that loses its power may lose the last commits.
+Each round searches the same problem of the game of 24 by `mcts`, by `invoke` and by `ainvoke`: without a
+saver, with LangGraph's saver for SQLite and with `BufferedSqliteSaver`, in another order each round.
+Connections are opened before. A percentage is the median of ratios within a round, since a machine is not
+equally fast from minute to minute; of wall time, and of processor time of all threads. Microseconds are of
+processor time, beyond that of a superstep without a saver. Where replies are recorded, all time is Python's.
+
+`--synchronous` is SQLite's setting: whether each commit waits for the disk. Without that, a process that is
+killed loses nothing either, but a machine that loses its power may lose the last commits.
 """
 
 import argparse
 import asyncio
+import gc
+import random
 import sqlite3
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from rlm_agent import Budget, create_mcts
+from rlm_agent import Budget, BufferedSqliteSaver, Completion, Policy, Request, create_mcts
 from rlm_agent.models.resolve import load_policy
 
 QUESTION = {"messages": [("user", "2 3 10 10 : 24")]}
 THREAD: Any = {"configurable": {"thread_id": "1"}}
-Spent = tuple[float, float]
+WAYS = ("invoke", "ainvoke")
+SAVERS = ("none", "SqliteSaver", "BufferedSqliteSaver")
+Key = tuple[str, str]
 
 
-def clocks() -> Spent:
-    """Wall time and processor time."""
-    return time.perf_counter(), time.process_time()
+class Spent(NamedTuple):
+    """Seconds of a search."""
+
+    wall: float
+    processor: float
 
 
-def since(started: Spent) -> Spent:
-    """What has passed of both."""
-    wall, processor = clocks()
-    return wall - started[0], processor - started[1]
+class Replayed:
+    """A policy that says at once what another has said to the same request."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.identity, self.task, self.decoding = policy.identity, policy.task, policy.decoding
+        self._policy, self._said = policy, dict[tuple[str, int, int], Completion]()
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `Policy`."""
+        keys = [(request.prefix, request.seed, request.max_tokens) for request in requests]
+        new = {key: request for key, request in zip(keys, requests, strict=True) if key not in self._said}
+        self._said.update(zip(new, self._policy.generate([*new.values()]) if new else [], strict=True))
+        return [self._said[key] for key in keys]
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `Policy`."""
+        return self.generate(requests)
 
 
-def plainly(options: dict[str, Any], path: Path | None, synchronous: str, durability: Any) -> Spent:
-    """What one search by `invoke` takes."""
-    if path is None:
-        reasoner, started = create_mcts(**options), clocks()
-        reasoner.invoke(QUESTION)
-        return since(started)
+@asynccontextmanager
+async def opened(way: str, kind: str, path: str, synchronous: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    """A saver of a kind, for one way to call."""
+    pragma = f"PRAGMA synchronous={synchronous}"
+    if kind == "SqliteSaver" and way == "ainvoke":
+        async with AsyncSqliteSaver.from_conn_string(path) as waiting:
+            await waiting.setup()
+            await waiting.conn.execute(pragma)
+            yield waiting
+        return
     with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
-        saver = SqliteSaver(connection)
+        saver = (BufferedSqliteSaver if kind == "BufferedSqliteSaver" else SqliteSaver)(connection)
         saver.setup()
-        connection.execute(f"PRAGMA synchronous={synchronous}")
-        reasoner, started = create_mcts(**options, checkpointer=saver), clocks()
-        reasoner.invoke(QUESTION, THREAD, durability=durability)
-        return since(started)
+        connection.execute(pragma)
+        yield saver
 
 
-async def in_tasks(options: dict[str, Any], path: Path | None, synchronous: str, durability: Any) -> Spent:
-    """What one search by `ainvoke` takes."""
-    if path is None:
-        reasoner, started = create_mcts(**options), clocks()
-        await reasoner.ainvoke(QUESTION)
-        return since(started)
-    async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
-        await saver.setup()
-        await saver.conn.execute(f"PRAGMA synchronous={synchronous}")
-        reasoner, started = create_mcts(**options, checkpointer=saver), clocks()
-        await reasoner.ainvoke(QUESTION, THREAD, durability=durability)
-        return since(started)
+async def timed(way: str, saver: BaseCheckpointSaver[Any] | None, options: Any, durability: Any) -> Spent:
+    """What one search takes."""
+    reasoner = create_mcts(**options, checkpointer=saver)
+    kept: Any = {} if saver is None else {"config": THREAD, "durability": durability}
+    gc.collect()
+    started = time.perf_counter(), time.process_time()
+    if way == "ainvoke":
+        await reasoner.ainvoke(QUESTION, **kept)
+    else:
+        reasoner.invoke(QUESTION, **kept)
+    return Spent(time.perf_counter() - started[0], time.process_time() - started[1])
+
+
+async def search(way: str, kind: str, given: argparse.Namespace, options: Any) -> Spent:
+    """What one search takes with a saver of a kind."""
+    if kind == "none":
+        return await timed(way, None, options, None)
+    with tempfile.TemporaryDirectory() as folder:
+        async with opened(way, kind, str(Path(folder) / "threads.db"), given.synchronous) as saver:
+            return await timed(way, saver, options, given.durability)
+
+
+def supersteps(options: Any) -> int:
+    """How many supersteps the search has."""
+    return sum(1 for _ in create_mcts(**options).stream(QUESTION, stream_mode="updates"))
+
+
+def tell(way: str, kind: str, taken: dict[Key, list[Spent]], count: int) -> None:
+    """Print what a saver costs."""
+    bare, kept = taken[way, "none"], taken[way, kind]
+    pairs = [*zip(kept, bare, strict=True)]
+    wall, processor = (
+        statistics.median(one[clock] / other[clock] for one, other in pairs) for clock in (0, 1)
+    )
+    more = statistics.median(one.processor - other.processor for one, other in pairs)
+    without = statistics.median(one.wall for one in bare)
+    print(
+        f"{way:7} {kind:19} {without:6.3f} s without, wall {100 * (wall - 1):+6.1f}%, "
+        f"processor {100 * (processor - 1):+6.1f}%, {1e6 * more / count:5.0f} us a superstep",
+        flush=True,
+    )
 
 
 def main() -> None:
-    """Print a row for each way of calling and each clock."""
+    """Print a row for each way of calling and each saver."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--tokens", type=int, default=1000)
     parser.add_argument("--parallel", type=int, default=4)
     parser.add_argument("--durability", choices=["async", "sync"], default="async")
     parser.add_argument("--synchronous", choices=["full", "normal"], default="full")
+    parser.add_argument("--replayed", action="store_true")
     given = parser.parse_args()
-    ways = [(way, stored) for way in ("invoke", "ainvoke") for stored in (False, True)]
-    taken: dict[tuple[str, bool], list[Spent]] = defaultdict(list)
-    fixed = {"model": load_policy("mini"), "budget": Budget(tokens=given.tokens), "stop_when_verified": False}
+    policy: Policy = load_policy("mini")
+    policy = Replayed(policy) if given.replayed else policy
+    options = {"model": policy, "budget": Budget(tokens=given.tokens), "parallel": given.parallel, "seed": 3}
+    options["stop_when_verified"] = False
+    runs = [(way, kind) for way in WAYS for kind in SAVERS]
+    taken: dict[Key, list[Spent]] = defaultdict(list)
+    count = supersteps(options)
     for number in range(given.rounds + 1):
-        options = {**fixed, "parallel": given.parallel, "seed": 3}
-        for way, stored in ways[number % 4 :] + ways[: number % 4]:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "threads.db" if stored else None
-                work = options, path, given.synchronous, given.durability
-                spent = plainly(*work) if way == "invoke" else asyncio.run(in_tasks(*work))
+        for way, kind in random.Random(number).sample(runs, len(runs)):
+            spent = asyncio.run(search(way, kind, given, options))
             if number:  # the first round warms up
-                taken[way, stored].append(spent)
-    print(f"mini, {given.parallel} leaves a superstep, {given.tokens} tokens, {given.rounds} rounds")
-    print(f"durability {given.durability}, synchronous {given.synchronous}")
-    for way in ("invoke", "ainvoke"):
-        for clock, name in enumerate(("wall", "processor")):
-            bare, kept = ([one[clock] for one in taken[way, stored]] for stored in (False, True))
-            for of, pick in (("least", min), ("median", statistics.median)):
-                without, stored_too = pick(bare), pick(kept)
-                print(
-                    f"{way:8} {name:10} {of:7} without {without:6.3f} s, with SQLite {stored_too:6.3f} s, "
-                    f"overhead {100 * (stored_too / without - 1):5.1f}%",
-                    flush=True,
-                )
+                taken[way, kind].append(spent)
+    print(f"mini, {given.parallel} leaves a superstep, {given.tokens} tokens, {count} supersteps")
+    print(f"{given.rounds} rounds, durability {given.durability}, synchronous {given.synchronous}")
+    for way in WAYS:
+        for kind in SAVERS[1:]:
+            tell(way, kind, taken, count)
 
 
 if __name__ == "__main__":

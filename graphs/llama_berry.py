@@ -19,12 +19,12 @@ from rlm_agent.models.resolve import load_policy, load_value
 from rlm_agent.operators.backpropagate import visited
 from rlm_agent.operators.evaluate import compare, evaluate
 from rlm_agent.operators.generate import generate
-from rlm_agent.operators.prune import all_closed, close, exhausted
+from rlm_agent.operators.prune import close, exhausted
 from rlm_agent.operators.refine import improve
 from rlm_agent.operators.rules.borda import admit
+from rlm_agent.operators.rules.descent import Descent
 from rlm_agent.operators.rules.ranking import Ranking
 from rlm_agent.operators.rules.rivals import new_pairs
-from rlm_agent.operators.select import follow, uct
 from rlm_agent.operators.setting import Outcome, Setting, only
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.budget import Allowance
@@ -71,7 +71,8 @@ def create_llama_berry(
     is asked. A solution that the step checker refuses is worse than any that stands, unasked, and is
     rewritten like others: a general model gets the reason as the critique, a specialist criticises it. One
     that a verifier accepts is better than all others. What was said before is closed, and so is a solution
-    of which the policy has no usable critique. The highest Q holds the answer.
+    of which the policy has no usable critique. The highest Q holds the answer. The backup is done within the
+    node `evaluate`.
 
     Deviations: the constants are recalled but for c and the + 1, which its authors' MCTSr has. The paper
     reads P off the logits of a trained model. Each solution changes the ranks and so all Q, which follow from
@@ -89,30 +90,8 @@ def create_llama_berry(
 
     ranking_of = partial(Ranking.of, alpha=alpha, gamma=gamma)
 
-    offspring = partial(_offspring, ranking_of)
-
-    def given_up(graph: ThoughtGraph, id: str) -> bool:
-        barren = graph.stats[id]["children"] - len(offspring(graph, id))
-        return id != graph.root and barren >= patience
-
-    def wants_children(graph: ThoughtGraph, id: str) -> bool:
-        ranking, count = ranking_of(graph), graph.stats[id]["children"]
-        if id == graph.root:
-            return count < starts or all_closed(graph, offspring(graph, id))
-        better = [child for child in offspring(graph, id) if ranking.q(child) > ranking.q(id)]
-        return count < max_children or (all_closed(graph, better) and not given_up(graph, id))
-
-    def scores(graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:
-        visits, ranking = graph.stats[id]["visits"] + 1, ranking_of(graph)
-        return [
-            uct((ranking.q(child) + 1) / 2, visits, graph.stats[child]["visits"], c=c) for child in children
-        ]
-
-    def select(search: Search) -> Plan:
-        graph = search.graph
-        leaf = follow(graph, wants_children, scores, offspring)
-        missing = starts - graph.stats[graph.root]["children"]
-        return [] if leaf is None else [(leaf, max(1, missing) if leaf == graph.root else 1)]
+    def descent(graph: ThoughtGraph) -> Descent:
+        return Descent(ranking_of(graph), starts, max_children, patience, c)
 
     def expand(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
         operator = generate if plan[0][0] == graph.root else improve
@@ -130,26 +109,23 @@ def create_llama_berry(
 
     def back_up(search: Search) -> Writes:
         graph, fresh, dead = search.graph, search.run["fresh"], _beyond_critique(search)
-        writes = ranking_of(graph).noted(visited(graph, fresh))
+        down = descent(graph)
+        writes = down.ranking.noted(visited(graph, fresh))
         writes = writes.followed_by(close(graph.updated(writes), dead))
-        return writes.followed_by(exhausted(graph.updated(writes), [*fresh, *dead], given_up))
+        return writes.followed_by(exhausted(graph.updated(writes), [*fresh, *dead], down.given_up))
 
     rules = Rules(
-        select=select,
+        select=lambda search: descent(search.graph).plan(search.graph),
         expand=expand,
         evaluate=assess,
         backpropagate=back_up,
+        at_once=True,
         answer=lambda graph, ids: ranking_of(graph).highest(graph, ids),
         narrate=partial(_narrate, ranking_of),
         rounds=simulations,
         expand_as="refine",
     )
     return build("llama_berry", policy, rules, common, whole=_WHOLE)
-
-
-def _offspring(ranking_of: RankingOf, graph: ThoughtGraph, id: str) -> Sequence[str]:
-    """The children that were admitted; the others are closed."""
-    return ranking_of(graph).offspring.get(id, ())
 
 
 def _narrate(ranking_of: RankingOf, search: Search, best: str) -> Asking[Told]:

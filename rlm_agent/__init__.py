@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rlm_agent.graphs.machine.memory import Memory
     from rlm_agent.graphs.machine.policies import question_key
     from rlm_agent.graphs.machine.review import Review
+    from rlm_agent.graphs.machine.saver import BufferedSqliteSaver
     from rlm_agent.graphs.mcts import create_mcts
     from rlm_agent.graphs.nested import ReasonerPolicy, ReasonerValue
     from rlm_agent.graphs.particle_filtering import create_particle_filtering
@@ -98,6 +99,7 @@ _HOMES = {
     "Review": "graphs.machine.review",
     "aedit": "graphs.editing",
     "edit": "graphs.editing",
+    "BufferedSqliteSaver": "graphs.machine.saver",
     "ReasonerContext": "graphs.machine.context",
     "Memory": "graphs.machine.memory",
     "question_key": "graphs.machine.policies",
@@ -167,6 +169,7 @@ __all__ = [
     "Aggregate",
     "AnswerEnd",
     "Budget",
+    "BufferedSqliteSaver",
     "Calculator",
     "ChatGGUF",
     "ChatModelPolicy",

@@ -16,7 +16,7 @@ from rlm_agent.operators.retrieve import before
 from rlm_agent.structure.budget import Usage, add_usage, no_usage
 from rlm_agent.structure.events import AnswerEvent, operator_event
 from rlm_agent.structure.ids import root_id
-from rlm_agent.structure.thoughts import Thought, ThoughtGraph, Writes, fresh_stats
+from rlm_agent.structure.thoughts import Overlay, Thought, ThoughtGraph, Writes, fresh_stats
 
 Node = Callable[[State], Asking[State]]
 
@@ -164,6 +164,20 @@ class Nodes(Searching):
         outcome = yield from before(graph, self.parts.steps, self.parts.retrieval)
         tell(*outcome.trace)
         return outcome.writes.thoughts[id], _spent(no_usage(), outcome.usage, started)
+
+
+def at_once(first: Node, *writing: Node) -> Node:
+    """One node of an operator and of others that write statistics in the light of what it wrote."""
+
+    def node(state: State) -> Asking[State]:
+        update = yield from first(state)
+        for body in writing:
+            seen = Overlay(state["stats"], update["stats"])
+            later = yield from body({**state, **update, "stats": seen})
+            update = {**update, "stats": {**update["stats"], **later["stats"]}}
+        return update
+
+    return node
 
 
 def _spent(before: Usage, usage: Usage, started: float) -> Usage:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from langchain_core.messages import AnyMessage
+
 from rlm_agent.graphs.machine import conversation
 from rlm_agent.graphs.machine.restoring import Restoring
 from rlm_agent.graphs.machine.rules import Parts, Rules, Search
@@ -21,6 +23,7 @@ from rlm_agent.structure.index import Indices
 from rlm_agent.structure.thoughts import ThoughtGraph
 
 State = dict[str, Any]
+_SETTING = "setting"  # where the index of a search keeps it from round to round
 _SILENT_ROUNDS = 3  # a policy that fails outright spends no tokens, so that no token budget ends its search
 _SPARE_SUPERSTEPS = 8  # enough to end a round and to conclude before LangGraph's recursion limit
 
@@ -45,20 +48,24 @@ class Searching:
     def search(self, state: State) -> Search:
         """The search that a state holds; `CheckpointError` for that of another reasoner."""
         self.restoring.check(state)
-        parts, run = self.parts, state["run"]
+        run = state["run"]
         self.check_identity(run)
         root, thoughts = run["root"], state["thoughts"]
         graph = ThoughtGraph(root, thoughts, state["stats"], self.indices.of(thoughts[root]))
-        messages = conversation.policy_messages(
-            state["messages"],
-            graph.question,
-            parts.policy,
-            parts.system_prompt,
-            thoughts[root].get("recalled", ()),
-        )
-        setting = Setting(
+        kept = graph.index.derived.get(_SETTING)
+        if kept is None or kept[0] is not state["messages"] or kept[1].seed != run["seed"]:
+            kept = state["messages"], self._setting(graph, run, state["messages"])
+            graph.index.derived[_SETTING] = kept
+        return Search(graph, run, kept[1], self.budget(run).left(state["usage"]))
+
+    def _setting(self, graph: ThoughtGraph, run: Run, messages: Sequence[AnyMessage]) -> Setting:
+        """What all operators of a search share."""
+        parts, notes = self.parts, graph.thoughts[graph.root].get("recalled", ())
+        return Setting(
             policy=parts.policy,
-            messages=messages,
+            messages=conversation.policy_messages(
+                messages, graph.question, parts.policy, parts.system_prompt, notes
+            ),
             seed=run["seed"],
             steps=parts.steps,
             decoding=parts.decoding,
@@ -69,7 +76,6 @@ class Searching:
             distinct=self.rules.distinct,
             traced=self.rules.traced,
         )
-        return Search(graph, run, setting, self.budget(run).left(state["usage"]))
 
     def best(self, search: Search) -> str | None:
         """The thought that holds the answer so far: one whose acceptance ends the search, or by the rule."""

@@ -10,7 +10,7 @@ from typing import Any
 from langgraph.graph import END, START
 
 from rlm_agent.graphs.machine.graph import Fork, SearchGraph
-from rlm_agent.graphs.machine.nodes import Node, Nodes
+from rlm_agent.graphs.machine.nodes import Node, Nodes, at_once
 from rlm_agent.graphs.machine.policies import Retry
 from rlm_agent.graphs.machine.review import Review
 from rlm_agent.graphs.machine.reviewing import REVIEW, REVIEW_ANSWER, reviews_of
@@ -30,15 +30,17 @@ def compile_search(
 ) -> Reasoner:
     """The state machine of a strategy; `options` are those of LangGraph's `compile`."""
     nodes = Nodes(name, strategy, rules, parts)
+    noted = {"prune": rules.prune, "backpropagate": rules.backpropagate}
+    writing = {name: nodes.writing(name, rule) for name, rule in noted.items() if rule is not None}
     loop: dict[str, Node] = {
         "select": nodes.select,
         rules.expand_as: nodes.expand,
         "evaluate": nodes.evaluate,
+        **writing,
     }
-    if rules.prune is not None:
-        loop["prune"] = nodes.writing("prune", rules.prune)
-    if rules.backpropagate is not None:
-        loop["backpropagate"] = nodes.writing("backpropagate", rules.backpropagate)
+    if rules.at_once:
+        loop = {name: body for name, body in loop.items() if name not in writing}
+        loop["evaluate"] = at_once(nodes.evaluate, *writing.values())
     builder = SearchGraph(nodes, search_state(parts.budget), retry)
     select, expand, *others = loop
     reviews = reviews_of(nodes, review, {REVIEW: expand, REVIEW_ANSWER: "conclude"})

@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
@@ -30,6 +30,14 @@ class Seat(NamedTuple):
     node: str
 
 
+@runtime_checkable
+class Buffering(Protocol):
+    """A saver that writes later than it is told to; at the end of a run it writes all."""
+
+    def flush(self) -> None:
+        """Return when all is written."""
+
+
 _lock = threading.Lock()
 _taken: dict[Seat, list[object]] = {}
 """Who has a seat; several may, which keep histories of their own."""
@@ -41,7 +49,10 @@ class OneRunAThread(CompiledStateGraph[Any, Any, Any, Any]):
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, which `invoke` goes through as well."""
         with _sitting(*_seat(self, config)):
-            yield from super().stream(input, config, **kwargs)
+            try:
+                yield from super().stream(input, config, **kwargs)
+            finally:
+                _flush(self.checkpointer)
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
@@ -52,9 +63,12 @@ class OneRunAThread(CompiledStateGraph[Any, Any, Any, Any]):
             await _patience(seat, who)
         with _sitting(seat, who):
             chunks = cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs))
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    yield chunk
+            try:
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        yield chunk
+            finally:
+                await asyncio.to_thread(_flush, self.checkpointer)
 
 
 def _seat(graph: OneRunAThread, config: RunnableConfig | None) -> tuple[Seat | None, object]:
@@ -70,6 +84,12 @@ def _seat(graph: OneRunAThread, config: RunnableConfig | None) -> tuple[Seat | N
     node = "|".join(part.split(":")[0] for part in namespace.split("|"))
     # What one task calls several times has numbered histories. At the top, nobody is like anybody else.
     return Seat(id(place), str(settings["thread_id"]), node), namespace or object()
+
+
+def _flush(saver: object) -> None:
+    """What a run has stored is written when it ends, however it ends."""
+    if isinstance(saver, Buffering):
+        saver.flush()
 
 
 def _is_taken(seat: Seat, who: object) -> bool:

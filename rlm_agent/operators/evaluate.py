@@ -1,14 +1,16 @@
 """Evaluate: what thoughts are worth, by verifier and value model (blueprint §1, evaluate operators)."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from rlm_agent.models.drive import Asking, ask_preference, ask_value
 from rlm_agent.models.protocols import Candidate, Preference, Score, Value
 from rlm_agent.models.values import most_of
 from rlm_agent.operators.setting import Outcome, Setting
-from rlm_agent.structure.budget import Allowance, Usage, add_usage, no_usage
+from rlm_agent.structure.budget import Allowance, Usage, no_usage
 from rlm_agent.structure.errors import InputError, UnknownNameError
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
@@ -36,8 +38,8 @@ def evaluate(
         asked = asked[: _affordable(setting.value, allowance, len(asked))]
         candidates = [candidate(graph, id, setting) for id in asked]
         scores = yield from ask_value(setting.value, candidates)
+        usage = _cost(scores[: len(asked)])
         for id, score in zip(asked, scores, strict=False):  # a value model may fall short
-            usage = add_usage(usage, _cost(score))
             if score.error is None and not math.isnan(score.value):
                 values[id] = min(1.0, max(0.0, score.value))
     stats = {id: Stats({**graph.stats[id], "value": value}) for id, value in values.items()}
@@ -66,29 +68,30 @@ def compare(
     if setting.preference is None:
         raise InputError("nobody is there to compare thoughts; give the strategy a preference model")
     asked = pairs[: _affordable(setting.preference, allowance, len(pairs))]
-    candidates = [(candidate(graph, a, setting), candidate(graph, b, setting)) for a, b in asked]
-    scores = yield from ask_preference(setting.preference, candidates)
-    usage, stats = no_usage(), dict[str, Stats]()
+    chains = {id: candidate(graph, id, setting) for id in dict.fromkeys(chain.from_iterable(asked))}
+    scores = yield from ask_preference(setting.preference, [(chains[a], chains[b]) for a, b in asked])
+    said = defaultdict[str, dict[str, float]](dict)
     for (first, second), score in zip(asked, scores, strict=False):  # a model may fall short
-        usage = add_usage(usage, _cost(score))
-        if score.error is not None or math.isnan(score.value):
-            continue
-        better = min(1.0, max(0.0, score.value))
-        for id, other, probability in ((first, second, better), (second, first, 1 - better)):
-            before = stats.get(id, graph.stats[id])
-            known = {**before.get("preferences", {}), other: probability}
-            stats[id] = Stats({**before, "preferences": known})
-    inputs = list(dict.fromkeys(id for pair in pairs for id in pair))
+        if score.error is None and not math.isnan(score.value):
+            better = min(1.0, max(0.0, score.value))
+            said[first][second], said[second][first] = better, 1 - better
+    stats = {id: _knowing(graph.stats[id], new) for id, new in said.items()}
+    inputs = list(dict.fromkeys(chain.from_iterable(pairs)))
+    usage = _cost(scores[: len(asked)])
     return Outcome(Writes({}, stats), list(stats), usage).logged("compare", inputs)
 
 
-def _cost(score: Score) -> Usage:
+def _knowing(stats: Stats, preferences: dict[str, float]) -> Stats:
+    return {**stats, "preferences": {**stats.get("preferences", {}), **preferences}}
+
+
+def _cost(scores: Sequence[Score]) -> Usage:
     return Usage(
         {
             **no_usage(),
-            "prompt_tokens": score.prompt_tokens,
-            "completion_tokens": score.tokens,
-            "model_calls": score.calls,
+            "prompt_tokens": sum(score.prompt_tokens for score in scores),
+            "completion_tokens": sum(score.tokens for score in scores),
+            "model_calls": sum(score.calls for score in scores),
         }
     )
 
@@ -150,4 +153,4 @@ def _judged(graph: ThoughtGraph, id: str, setting: Setting) -> float | None:
 def candidate(graph: ThoughtGraph, id: str, setting: Setting) -> Candidate:
     """The chain that leads to a thought, as models get to see it."""
     final = graph.thoughts[id]["kind"] == "final"
-    return Candidate(setting.messages, tuple(graph.steps(id)), final)
+    return Candidate(setting.messages, graph.texts(id), final)

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from rlm_agent.models.drive import Asking, ask_policy
-from rlm_agent.models.protocols import Completion, Composite, Request, Trace
+from rlm_agent.models.protocols import Completion, Request, Trace, is_composite
 from rlm_agent.models.reading import Behind, next_step, read_step
 from rlm_agent.operators.rules.distinct import fresh_code
 from rlm_agent.operators.setting import Outcome, Setting
@@ -69,7 +69,7 @@ def shares(allowance: Allowance, wanted: int, setting: Setting, *, nodes: int = 
 def most_for_a_step(setting: Setting) -> tuple[int, int]:
     """The most calls and tokens that one step by the policy may take."""
     policy = setting.policy
-    if isinstance(policy, Composite):
+    if is_composite(policy):
         return policy.most_calls, policy.most_tokens
     return 1, setting.steps.longest
 
@@ -80,7 +80,7 @@ def draft(
     """One more child at a place, going on from the steps of `base`, in the setting's conversation."""
     request = next_step(
         setting.messages,
-        graph.steps(base),
+        prefix_of(graph, base, setting),
         setting.steps,
         decoding=setting.decoding,
         max_tokens=max_tokens,
@@ -137,7 +137,7 @@ def read(graph: ThoughtGraph, draft: Draft, completion: Completion, setting: Set
 
 def prefix_of(graph: ThoughtGraph, id: str, setting: Setting) -> str:
     """The assistant's turn down to a thought, as the policy is asked to continue it."""
-    return setting.steps.prefix(graph.steps(id))
+    return graph.prefix(id, setting.steps.granularity.delimiter)
 
 
 def places(graph: ThoughtGraph, plan: Plan) -> list[Place]:

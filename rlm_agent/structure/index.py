@@ -5,9 +5,12 @@ after a search was loaded. While a search runs, it takes up in each round what w
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 Record = Mapping[str, Any]
 """A thought."""
@@ -83,7 +86,8 @@ class Index:
         self._seen = 0
         self._members: set[str] = set()
         self._found: dict[Key, list[str]] = {}
-        self._texts: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._texts = _Chains[tuple[str, ...]]((), _behind)
+        self._joined: dict[str, _Chains[str]] = {}
 
     def find(
         self, key: Key, root: str, thoughts: Mapping[str, Record], fresh: Mapping[str, Record]
@@ -97,27 +101,16 @@ class Index:
     def texts(
         self, id: str, root: str, thoughts: Mapping[str, Record], fresh: Mapping[str, Record]
     ) -> tuple[str, ...]:
-        """The texts of the steps that lead from `root` to one of `thoughts`, or of `fresh` ones beside them.
+        """The texts of the steps that lead from `root` to one of `thoughts`, or of `fresh` ones beside."""
+        return self._texts.of(id, root, thoughts, fresh)
 
-        Those to the thoughts that were last asked for are kept, so that a long chain is not walked down again
-        for each step. Fresh thoughts may yet come to nothing: theirs are not.
-        """
-        step: str | None = id
-        behind, own = tuple[str, ...](), list[str]()
-        while step is not None and step != root:
-            if step not in fresh and (kept := self._texts.get(step)) is not None:
-                behind = kept
-                break
-            thought = fresh[step] if step in fresh else thoughts[step]
-            own.append(thought["text"])
-            step = thought.get("base", thought["parent"])
-        texts = (*behind, *reversed(own))
-        if id not in fresh:
-            self._texts[id] = texts
-            self._texts.move_to_end(id)
-            while len(self._texts) > _KEPT_TEXTS:
-                self._texts.popitem(last=False)
-        return texts
+    def joined(
+        self, delimiter: str, id: str, root: str, thoughts: Mapping[str, Record], fresh: Mapping[str, Record]
+    ) -> str:
+        """The same texts as one, each with the delimiter behind it."""
+        if delimiter not in self._joined:
+            self._joined[delimiter] = _Chains("", partial(_joined, delimiter))
+        return self._joined[delimiter].of(id, root, thoughts, fresh)
 
     def _take_up(self, root: str, thoughts: Mapping[str, Record]) -> None:
         born = len(thoughts) - self._seen
@@ -132,6 +125,45 @@ class Index:
             for key in _keys(thought):
                 self._found.setdefault(key, []).append(id)
         self._seen += born
+
+
+class _Chains(Generic[T]):
+    """What the texts of chains add up to, from `nothing`.
+
+    That of the thoughts which were last asked for is kept, so that a long chain is not walked down again for
+    each step. Fresh thoughts may yet come to nothing: theirs is not.
+    """
+
+    def __init__(self, nothing: T, add: Callable[[T, list[str]], T]) -> None:
+        self._nothing, self._add = nothing, add
+        self._kept: OrderedDict[str, T] = OrderedDict()
+
+    def of(self, id: str, root: str, thoughts: Mapping[str, Record], fresh: Mapping[str, Record]) -> T:
+        """The sum for the chain that leads to a thought."""
+        step: str | None = id
+        behind, own = self._nothing, list[str]()
+        while step is not None and step != root:
+            if step not in fresh and (kept := self._kept.get(step)) is not None:
+                behind = kept
+                break
+            thought = fresh[step] if step in fresh else thoughts[step]
+            own.append(thought["text"])
+            step = thought.get("base", thought["parent"])
+        whole = self._add(behind, own[::-1]) if own else behind
+        if id not in fresh:
+            self._kept[id] = whole
+            self._kept.move_to_end(id)
+            while len(self._kept) > _KEPT_TEXTS:
+                self._kept.popitem(last=False)
+        return whole
+
+
+def _behind(before: tuple[str, ...], texts: list[str]) -> tuple[str, ...]:
+    return (*before, *texts)
+
+
+def _joined(delimiter: str, before: str, texts: list[str]) -> str:
+    return before + delimiter.join((*texts, ""))
 
 
 class Indices:

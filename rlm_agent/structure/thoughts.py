@@ -168,7 +168,17 @@ class ThoughtGraph:
 
     def steps(self, id: str) -> list[str]:
         """The texts of the steps that lead to a thought, its own included, behind the `opening`."""
-        return [*self.opening, *self.index.texts(id, self.root, *self._layers())]
+        return list(self.texts(id))
+
+    def texts(self, id: str) -> tuple[str, ...]:
+        """The same as `steps`, as the index keeps them: of a long chain there are no copies."""
+        opening, texts = self.opening, self.index.texts(id, self.root, *self._layers())
+        return (*opening, *texts) if opening else texts
+
+    def prefix(self, id: str, delimiter: str) -> str:
+        """The same as one text, in which the delimiter ends each step."""
+        opening = "".join(f"{step}{delimiter}" for step in self.opening)
+        return opening + self.index.joined(delimiter, id, self.root, *self._layers())
 
     def sources(self, id: str) -> list[str]:
         """Where that stands which was retrieved on the way to a thought, each once, in reading order."""

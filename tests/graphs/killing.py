@@ -25,7 +25,16 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.config import get_config
 from langgraph.types import Durability, StateSnapshot
 
-from rlm_agent import Budget, Calculator, Completion, FakePolicy, FakeValue, Request, create_reasoner
+from rlm_agent import (
+    Budget,
+    BufferedSqliteSaver,
+    Calculator,
+    Completion,
+    FakePolicy,
+    FakeValue,
+    Request,
+    create_reasoner,
+)
 from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.models.fake import Reply
 from rlm_agent.models.prompts import prompts_of
@@ -232,6 +241,10 @@ def reasoner_of(job: Job, log: Log, saver: BaseCheckpointSaver[Any]) -> Reasoner
     )
 
 
+BUFFERED = "buffered:"
+"""What the store of a `BufferedSqliteSaver` begins with, before the path of the file."""
+
+
 @contextmanager
 def saver_of(store: str) -> Iterator[BaseCheckpointSaver[Any]]:
     """The saver of a store: of the URL of a Postgres, or of the path of an SQLite file."""
@@ -240,6 +253,9 @@ def saver_of(store: str) -> Iterator[BaseCheckpointSaver[Any]]:
 
         with PostgresSaver.from_conn_string(store) as saver:
             saver.setup()
+            yield saver
+    elif store.startswith(BUFFERED):
+        with BufferedSqliteSaver.from_conn_string(store.removeprefix(BUFFERED)) as saver:
             yield saver
     else:
         from langgraph.checkpoint.sqlite import SqliteSaver
@@ -256,6 +272,9 @@ async def async_saver_of(store: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
 
         async with AsyncPostgresSaver.from_conn_string(store) as saver:
             await saver.setup()
+            yield saver
+    elif store.startswith(BUFFERED):
+        with saver_of(store) as saver:
             yield saver
     else:
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver

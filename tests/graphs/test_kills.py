@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.graphs.killing import SCENES, Job, fates, killed, unbroken
+from tests.graphs.killing import BUFFERED, SCENES, Job, fates, killed, unbroken
 
 FEW = ("mcts_parallel", "graph_of_thoughts")
 
@@ -22,13 +22,18 @@ def test_killed_searches_end_the_same(tmp_path: Path) -> None:
     survive(str(tmp_path / "threads.db"), tmp_path, 4, FEW)
 
 
+def test_killed_searches_end_the_same_whose_supersteps_are_committed_in_groups(tmp_path: Path) -> None:
+    survive(f"{BUFFERED}{tmp_path / 'threads.db'}", tmp_path, 4, FEW)
+
+
 def test_killed_searches_end_the_same_on_postgres(tmp_path: Path, postgres_url: str) -> None:
     survive(postgres_url, tmp_path, 2, ["beam_search"])
 
 
 @pytest.mark.slow
-def test_searches_killed_many_times_end_the_same(tmp_path: Path) -> None:
-    survive(str(tmp_path / "threads.db"), tmp_path, 200)
+@pytest.mark.parametrize("kind", ["", BUFFERED])
+def test_searches_killed_many_times_end_the_same(kind: str, tmp_path: Path) -> None:
+    survive(f"{kind}{tmp_path / 'threads.db'}", tmp_path, 200)
 
 
 @pytest.mark.slow

@@ -3,15 +3,19 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langgraph.checkpoint.memory import InMemorySaver
 
 from rlm_agent import Budget, Checked, Completion, FakePolicy, FakeValue, Request, Steps, ThoughtGraph
 from rlm_agent.graphs.llama_berry import create_llama_berry
+from rlm_agent.graphs.machine.graph import nodes_of
+from rlm_agent.graphs.machine.skeleton import compile_search
 from rlm_agent.models.drive import drive
 from rlm_agent.models.fake import Reply
 from rlm_agent.models.judges import JudgePreference
@@ -25,7 +29,7 @@ from rlm_agent.structure.budget import Allowance
 from rlm_agent.structure.errors import InputError
 from rlm_agent.structure.formats import WHOLE
 from tests.graphs import scripts
-from tests.graphs.scripts import accepts, guess, wander
+from tests.graphs.scripts import accepts, ask, guess, thread, wander
 from tests.structure.trees import plant
 
 PROMPTS = Prompts()
@@ -114,6 +118,30 @@ def test_a_tree_of_five_rounds_is_the_one_derived_by_hand() -> None:
     assert all(graph.thoughts[ids[name]].get("operator") == "refine" for name in "bcde")
     assert all(graph.steps(id) == [name] for name, id in ids.items())
     assert (values["answer"], values["run"]["stopped"]) == ("e", "rounds")
+
+
+def test_a_backup_within_the_evaluation_is_an_event_of_its_own_and_the_same_as_one_behind_it() -> None:
+    """The same rules with a node for the backup: what is told, and what is written, is equal."""
+    told = []
+    for at_once in (True, False):
+        policy, saver = Scribe({"a": "bc", "c": "de"}), InMemorySaver()
+        nodes = nodes_of(
+            create_llama_berry(policy, steps=WHOLES, preference=Ladder("dbace"), simulations=5, seed=1)
+        )
+        reasoner = compile_search(
+            "berry", "llama_berry", replace(nodes.rules, at_once=at_once), nodes.parts, checkpointer=saver
+        )
+        assert ("backpropagate" in reasoner.nodes) is not at_once
+        events = [
+            event
+            for event in reasoner.stream(ask(), thread(), stream_mode="custom")
+            if event["event"] in ("operator", "thought", "value")
+        ]
+        values = reasoner.get_state(thread()).values
+        told.append((events, values["thoughts"], values["stats"]))
+    assert told[0] == told[1]
+    backups = [event for event in told[0][0] if event.get("operator") == "backpropagate"]
+    assert len([event for event in backups if event["event"] == "operator"]) == 5
 
 
 def test_a_less_visited_solution_is_tried_once_its_bonus_makes_up_for_its_value() -> None:

@@ -65,6 +65,7 @@ def test_what_a_strategy_does_not_take_is_refused(strategy: str) -> None:
         ("best_of_n", ["select", "generate", "evaluate"]),
         ("beam_search", ["select", "generate", "evaluate", "prune"]),
         ("mcts", ["select", "generate", "evaluate", "backpropagate"]),
+        ("llama_berry", ["select", "refine", "evaluate"]),
     ],
 )
 def test_nodes_bear_the_names_of_operators_and_the_drawing_shows_them(

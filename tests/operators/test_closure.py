@@ -50,3 +50,12 @@ def test_more_nodes_than_a_word_has_bits() -> None:
     for seed in range(2):
         draw = Random(seed).randrange
         grow([([draw(10**6)] * draw(2), [draw(10**6)] * draw(2)) for _ in range(70)], every=23)
+
+
+def test_more_words_than_two() -> None:
+    """Rings and ladders whose parts meet late, where whole words and the last one have gains."""
+    for seed in range(3):
+        draw = Random(seed).randrange
+        sparse = [([draw(10**6)] * (draw(3) > 0), [draw(10**6)] * (draw(3) > 1)) for _ in range(140)]
+        late = [([draw(140)], [draw(140)]) for _ in range(10)]
+        grow([*sparse, *late], every=149 if seed else 137)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_agent.operators.rules.spans import label, trace
+from rlm_agent.operators.rules.spans import label, trace, trace_last
 from tests.structure.trees import graft, plant
 
 
@@ -106,6 +106,8 @@ def test_a_reflection_is_a_critique_and_a_backtrack_to_the_step_that_it_names() 
         ("critique", five, none), ("backtrack", none, root), ("generate", root, six),
         ("critique", six, far), ("backtrack", far, six),
     ]  # fmt: skip
+    for id in ids[1:]:
+        assert trace_last(graph, id) == [event for event in trace(graph, far) if event["thought"] == id]
 
 
 def test_a_thought_that_says_nothing_did_nothing() -> None:

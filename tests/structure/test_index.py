@@ -85,7 +85,10 @@ def test_an_index_finds_what_a_walk_finds_in_the_order_of_birth(
             assert set(found) == looked_for(graph, key)
             assert found == sorted(found, key=order.index)
         for id in order[:: settles or -1]:
-            assert graph.steps(id) == [graph.thoughts[step]["text"] for step in graph.chain(id)]
+            texts = [graph.thoughts[step]["text"] for step in graph.chain(id)]
+            assert graph.steps(id) == texts
+            for delimiter in ("\n", "; "):
+                assert graph.prefix(id, delimiter) == "".join(f"{text}{delimiter}" for text in texts)
 
 
 def test_another_branch_of_what_may_happen_does_not_enter_the_index() -> None:

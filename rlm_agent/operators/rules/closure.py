@@ -1,7 +1,8 @@
 """The transitive closure of a graph that grows node by node, with its counts kept up to date.
 
-It lies in the bits of two matrices: what each node reaches, and what reaches it. A column stands for a node
-and a row holds the bits for 64 others, so that an addition writes along rows.
+It lies in the bits of two matrices: what each node reaches, and what reaches it. A node has a row of bits for
+those that were added before the last few, and a word for the last few, which moves into the row when it is
+full: nearly all that an addition writes lies side by side.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ class Closure:
 
     def __init__(self) -> None:
         self.size = 0
-        self._reached: Bits = np.zeros((1, _WORD), np.uint64)
-        self._above: Bits = np.zeros((1, _WORD), np.uint64)
+        self._reached = _Relation()
+        self._above = _Relation()
         self._counts: Places = np.zeros(_WORD, np.intp)
 
     @property
@@ -40,63 +41,103 @@ class Closure:
         ascending order.
         """
         new = self.size
-        self._make_room()
         self.size += 1
-        down, up = _union(self._reached, below), _union(self._above, above)
-        self._join(above, down)
-        for matrix, own, others in ((self._reached, down, up), (self._above, up, down)):
-            own[new // _WORD] |= _bit(new)
-            matrix[:, new] = own
-            matrix[new // _WORD, : self.size] |= self._flags(others).astype(np.uint64) << np.uint64(
-                new % _WORD
-            )
-        self._counts[: self.size] += self._flags(up)
-        self._counts[new] = np.count_nonzero(self._flags(down))
+        if self.size > len(self._counts):
+            self._counts = np.pad(self._counts, (0, new))
+        self._reached.make_room(new)
+        self._above.make_room(new)
+        down, up = self._reached.union(below), self._above.union(above)
+        if above:
+            self._join(list(above), down)
+        itself = np.uint64(1 << new % _WORD)
+        down[-1] |= itself
+        up[-1] |= itself
+        flags = self._flags(up)
+        self._reached.enter(new, down, flags)
+        self._above.enter(new, up, self._flags(down))
+        self._counts[: self.size] += flags
+        self._counts[new] = _ones(down).sum()
         return np.flatnonzero(self._flags(down & up))
 
     def _join(self, above: Sequence[int], down: Bits) -> None:
         """Let all that reach one of `above` reach `down`, too: as far as they do not yet, which is rare."""
-        lacking = [node for node in above if (down & ~self._reached[:, node]).any()]
+        own = self._reached.sets(above)
+        lacking = np.flatnonzero((down & ~own).any(axis=1)).tolist()
         if not lacking:
             return
-        everywhere = np.bitwise_and.reduce(self._reached[:, lacking], axis=1)
-        rows = np.flatnonzero(down & ~everywhere)
-        over = np.flatnonzero(self._flags(_union(self._above, lacking)))
-        gained = down[rows, None] & ~self._reached[np.ix_(rows, over)]
-        over, gained = over[gained.any(axis=0)], gained[:, gained.any(axis=0)]
-        self._reached[np.ix_(rows, over)] |= gained
-        self._counts[over] += _ones(gained).sum(axis=0)
+        words = _whole(down & ~np.bitwise_and.reduce(own[lacking], axis=0))
+        over = np.flatnonzero(self._flags(self._above.union([above[place] for place in lacking])))
+        gained = down[words] & ~self._reached.words(over, words)
+        rich = gained.any(axis=1)
+        over, gained = over[rich], gained[rich]
+        self._reached.give(over, words, gained)
+        self._counts[over] += _ones(gained).sum(axis=1)
         met = np.zeros_like(down)
-        met[rows] = np.bitwise_or.reduce(gained, axis=1)
+        met[words] = np.bitwise_or.reduce(gained, axis=0)
         sources = self._packed(over)
-        words = np.flatnonzero(sources)
-        self._above[np.ix_(words, np.flatnonzero(self._flags(met)))] |= sources[words, None]
+        words = _whole(sources)
+        self._above.give(np.flatnonzero(self._flags(met)), words, sources[words])
 
     def _flags(self, bits: Bits) -> npt.NDArray[np.uint8]:
         """Of each node, 0 or 1."""
         return np.unpackbits(bits.view(np.uint8), count=self.size, bitorder="little")
 
     def _packed(self, places: Places) -> Bits:
-        flags = np.zeros(len(self._reached) * _WORD, np.uint8)
+        flags = np.zeros(-(-self.size // _WORD) * _WORD, np.uint8)
         flags[places] = 1
         return np.packbits(flags, bitorder="little").view(np.uint64)
 
-    def _make_room(self) -> None:
-        room = len(self._counts)
-        if self.size == room:
-            self._reached, self._above = (
-                np.pad(matrix, ((0, len(matrix)), (0, room))) for matrix in (self._reached, self._above)
-            )
-            self._counts = np.pad(self._counts, (0, room))
+
+class _Relation:
+    """For each node a set of nodes, as bits: of whole words (`_rows`), and of the last one (`_latest`)."""
+
+    def __init__(self) -> None:
+        self._words = 0
+        self._rows: Bits = np.zeros((_WORD, 1), np.uint64)
+        self._latest: Bits = np.zeros(_WORD, np.uint64)
+
+    def make_room(self, new: int) -> None:
+        """Be ready for one more node, the `new`-th: it begins another word where the last one is full."""
+        if new == len(self._latest):
+            self._rows = np.pad(self._rows, ((0, new), (0, self._rows.shape[1])))
+            self._latest = np.pad(self._latest, (0, new))
+        if new and new % _WORD == 0:
+            self._rows[:new, self._words] = self._latest[:new]
+            self._latest[:new] = 0
+            self._words += 1
+
+    def sets(self, nodes: Sequence[int]) -> Bits:
+        """The sets of `nodes`, shape (nodes, words)."""
+        sets = self._rows[nodes, : self._words + 1]
+        sets[:, -1] = self._latest[nodes]
+        return sets
+
+    def union(self, nodes: Sequence[int]) -> Bits:
+        """Whatever is in the set of one of `nodes`, shape (words,)."""
+        union: Bits = np.bitwise_or.reduce(self.sets(list(nodes)), axis=0, initial=0)
+        return union
+
+    def enter(self, new: int, own: Bits, flags: npt.NDArray[np.uint8]) -> None:
+        """Give a new node its own set, and put it into the sets of those that are flagged."""
+        self._rows[new, : self._words] = own[:-1]
+        self._latest[new] = own[-1]
+        self._latest[: new + 1] |= flags.astype(np.uint64) << np.uint64(new % _WORD)
+
+    def words(self, nodes: Places, words: Places) -> Bits:
+        """Some words of the sets of `nodes`, the last one behind the others, shape (nodes, words)."""
+        found = self._rows[nodes[:, None], words]
+        found[:, -1] = self._latest[nodes]
+        return found
+
+    def give(self, nodes: Places, words: Places, bits: Bits) -> None:
+        """Put bits into these words of the sets of `nodes`."""
+        self._rows[nodes[:, None], words[:-1]] |= bits[..., :-1]
+        self._latest[nodes] |= bits[..., -1]
 
 
-def _bit(node: int) -> np.uint64:
-    return np.uint64(1 << node % _WORD)
-
-
-def _union(matrix: Bits, nodes: Sequence[int]) -> Bits:
-    union: Bits = np.bitwise_or.reduce(matrix[:, list(nodes)], axis=1, initial=0)
-    return union
+def _whole(bits: Bits) -> Places:
+    """The numbers of the words in which there is a bit, and of the last one in any case."""
+    return np.append(np.flatnonzero(bits[:-1]), len(bits) - 1)
 
 
 def _ones(bits: Bits) -> Places:

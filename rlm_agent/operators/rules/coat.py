@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rlm_agent.models.drive import Asking
-from rlm_agent.operators.rules.spans import trace
+from rlm_agent.operators.rules.spans import trace_last
 from rlm_agent.operators.rules.think import go_on
 from rlm_agent.operators.setting import Outcome, Setting
 from rlm_agent.structure.budget import Allowance
@@ -29,7 +29,7 @@ def act(
     named = {new: _named(written.writes.thoughts[new]) for new in written.outputs}
     writes = Writes({**written.writes.thoughts, **named}, written.writes.stats)
     grown = graph.updated(writes)
-    spans = [span for new in written.outputs for span in trace(grown, new) if span["thought"] == new]
+    spans = [span for new in written.outputs for span in trace_last(grown, new)]
     told = [
         operator_event(span["operator"], span["inputs"], span["outputs"], None if number else written.usage)
         for number, span in enumerate(spans)

@@ -16,6 +16,7 @@ import numpy as np
 
 from rlm_agent.operators.rules.borda import highest_ranked, ranked, standing
 from rlm_agent.operators.rules.closure import Closure
+from rlm_agent.operators.rules.column import Column, dense
 from rlm_agent.operators.rules.shares import Numbers, Places, Shares
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
@@ -52,10 +53,13 @@ class Ranking:
         self._closure = Closure()
         self._known: list[dict[int, float]] = []
         self._near: list[list[float]] = []
-        self._heights = np.empty(0, np.intp)
-        self._components = np.empty(0, np.intp)
-        self._excess: Numbers = np.empty(0)
-        self._local: Numbers = np.empty(0)
+        self._tally = [0, 0, 0]
+        self._heights = Column(np.intp)
+        self._components = Column(np.intp)
+        self._excess = Column(np.float64)
+        self._cyclic = False
+        self._share = Column(np.float64)
+        self._local = Column(np.float64)
         self._order: Places = np.empty(0, np.intp)
 
     @classmethod
@@ -78,9 +82,8 @@ class Ranking:
         for id in new:
             self._add(graph, id)
         if new:
-            overall, near = self.quantiles(), self._local
-            mixed = self._alpha * overall + (1 - self._alpha) * near
-            self.worth = 2 * self._shares.passed_up(np.where(np.isnan(near), overall, mixed)) - 1
+            mixed = self._share.all * self.quantiles() + self._local.all
+            self.worth = 2 * self._shares.passed_up(mixed) - 1
 
     def q(self, id: str) -> float:
         """What a ranked thought is worth, brought to [-1, 1]."""
@@ -93,35 +96,38 @@ class Ranking:
 
     def ordered(self) -> Places:
         """The numbers of the thoughts by q, the best first; of equal ones the elder first."""
-        q, known = self.worth, self._order
-        if len(known) < len(q):  # little moves in a round, so that the last order is nearly the new one
-            known = np.concatenate((known, np.arange(len(known), len(q))))
-            known = known[np.argsort(-q[known], kind="stable")]
-            if ((np.diff(q[known]) == 0) & (np.diff(known) < 0)).any():
-                known = np.argsort(-q, kind="stable")
+        known, worse = self._order, -self.worth
+        if len(known) < len(worse):  # little moves in a round, so that the last order is nearly the new one
+            known = np.concatenate((known, np.arange(len(known), len(worse))))
+            known = known[np.argsort(worse[known], kind="stable")]
+            found = worse[known]
+            if ((found[1:] == found[:-1]) & (known[1:] < known[:-1])).any():
+                known = np.argsort(worse, kind="stable")
             self._order = known
         return known
 
     def open_to_doubt(self) -> Places:
         """Of the thoughts `ordered`, those of a standing of 1."""
         order = self.ordered()
-        return np.asarray(order[self._heights[order] == 1])
+        return order if self._tally[1] == len(order) else order[self._heights.all[order] == 1]
 
     def quantiles(self) -> Numbers:
         """The global score Q_g of each thought: 1 for the first, 0 for the last; shape (n,)."""
         n, key = len(self.ids), self.wins()
         if n == 1:
             return np.array([0.5])
-        if self._excess.any():
-            key = _dense(key, self._excess)
+        if self._cyclic:
+            key = dense(key, self._excess.all)
         peers = np.bincount(key)
         ranks = n - np.cumsum(peers) + (peers - 1) / 2
         return np.asarray((1 - ranks / (n - 1))[key])
 
     def wins(self) -> Places:
         """The Borda count of each thought: against how many others it wins, directly or through others."""
-        lower = np.cumsum([0, *np.bincount(self._heights, minlength=3)])
-        return np.asarray(self._closure.counts + lower[self._heights])
+        counts = self._closure.counts
+        if len(self.ids) in self._tally:  # of one standing, as nearly always
+            return counts
+        return np.asarray(counts + np.cumsum([0, *self._tally])[self._heights.all])
 
     def writes(self, graph: ThoughtGraph) -> Writes:
         """The q of all, for those who read it in the statistics."""
@@ -138,14 +144,16 @@ class Ranking:
         new, height = len(self.ids), standing(graph, id)
         self.ids.append(id)
         self.said.add(graph.thoughts[id]["text"].strip())
-        self._heights = np.append(self._heights, height)
+        self._heights.append(height)
+        self._tally[height] += 1
         said = graph.stats[id].get("preferences", {})
-        met = [other for other in said if other in self.place and self._heights[self.place[other]] == height]
+        heights = self._heights.all
+        met = [other for other in said if other in self.place and heights[self.place[other]] == height]
         self._known.append({self.place[other]: said[other] for other in met})
         for other in met:
             self._known[self.place[other]][new] = graph.stats[other]["preferences"][id]
-        self._components = np.append(self._components, new)
-        self._excess = np.append(self._excess, 0.0)
+        self._components.append(new)
+        self._excess.append(0.0)
         self._compare(new)
         self.place[id] = new
         self._adopt(graph.thoughts[id]["parent"], new)
@@ -158,20 +166,21 @@ class Ranking:
         cycle = self._closure.add(below, above)
         if len(cycle) == 1:
             return
-        labels = self._components[cycle]
+        labels = self._components.all[cycle]
         largest = np.bincount(labels).argmax()
         joined = cycle[labels != largest].tolist()
-        self._components[joined] = largest
+        self._components.all[joined] = largest
         for one in set(joined).union(*(self._known[other] for other in joined)):
-            self._excess[one] = self._softly(one)
+            self._excess.all[one] = self._softly(one)
+        self._cyclic = bool(self._excess.all.any())
 
     def _softly(self, one: int) -> float:
         """By how much the sum of its P against those of its count exceeds ½ each.
 
         Two that were compared have the same count only if each wins against the other: within a cycle.
         """
-        mine = self._components[one]
-        known = [p for other, p in self._known[one].items() if self._components[other] == mine]
+        components = self._components.all
+        known = [p for other, p in self._known[one].items() if components[other] == components[one]]
         return round(math.fsum([*known, -0.5 * len(known)]), _DIGITS)
 
     def _adopt(self, parent: str | None, new: int) -> None:
@@ -179,7 +188,8 @@ class Ranking:
         elder = self.place.get(parent or "")
         self._shares.add(elder)
         self._near.append([])
-        self._local = np.append(self._local, np.nan)
+        self._share.append(1.0)
+        self._local.append(0.0)
         if parent is not None:
             self.offspring[parent].append(self.ids[new])
         if elder is None:
@@ -187,19 +197,12 @@ class Ranking:
         for one, other in ((new, elder), (elder, new)):
             if (p := self._between(one, other)) is not None:
                 self._near[one].append(p)
-                self._local[one] = math.fsum(self._near[one]) / len(self._near[one])
+                self._share.all[one] = self._alpha
+                self._local.all[one] = (1 - self._alpha) * (math.fsum(self._near[one]) / len(self._near[one]))
 
     def _between(self, one: int, other: int) -> float | None:
         """P(one ≻ other), as far as it is known."""
-        if self._heights[one] != self._heights[other]:
-            return float(self._heights[one] > self._heights[other])
+        heights = self._heights.all
+        if heights[one] != heights[other]:
+            return float(heights[one] > heights[other])
         return self._known[one].get(other)
-
-
-def _dense(first: Places, second: Numbers) -> Places:
-    """Pairs as ascending numbers, equal for equal pairs, in the order of the first and then the second."""
-    order = np.lexsort((second, first))
-    steps = (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0)
-    key = np.empty_like(order)
-    key[order] = np.concatenate(([0], np.cumsum(steps)))
-    return key

@@ -27,13 +27,13 @@ def new_pairs(graph: ThoughtGraph, ids: Sequence[str], ranking: Ranking, most: i
 
 def _rivals(graph: ThoughtGraph, id: str, ranking: Ranking, newer: Sequence[str], most: int) -> list[str]:
     others, parent = ranking.open_to_doubt(), ranking.place.get(graph.thoughts[id]["parent"] or "", -1)
-    near = [ranking.ids[parent]] if parent in others else []
     far = others[others != parent]
+    near = [ranking.ids[parent]] if len(far) < len(others) else []
     left = min(most - len(near), len(far) + len(newer))
     picked = [number * (len(far) + len(newer)) // left for number in range(left)]
     if not newer:
-        return near + [ranking.ids[far[place]] for place in picked]
+        return near + [ranking.ids[place] for place in far[picked].tolist()]
     better = int((ranking.worth[far] >= _UNRANKED).sum())
-    names = [ranking.ids[one] for one in far]
+    names = [ranking.ids[one] for one in far.tolist()]
     names[better:better] = newer
     return near + [names[place] for place in picked]

@@ -7,7 +7,7 @@ ours, of the kind that studies of such chains count (verification and backtracki
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -95,17 +95,40 @@ def trace(graph: ThoughtGraph, leaf: str) -> list[SpanEvent]:
     events: list[SpanEvent] = []
     before = [graph.root]
     for id in graph.path(leaf)[1:]:
-        text = graph.thoughts[id]["text"]
-        tagged, whole = split_tag(text), Span("generate", 0, len(text))
-        if tagged.tag == REFLECT:
-            events.append(_event(id, replace(whole, operator="critique"), before[-1], id))
-            del before[_kept(tagged.text, len(before)) :]
-            events.append(_event(id, replace(whole, operator="backtrack"), id, before[-1]))
-            continue
-        spans = label(text) if tagged.tag is None else [whole]
-        events += [_event(id, span, id if span.begin else before[-1], id) for span in spans]
-        before.append(id)
+        events += _calls(graph, id, before)
+        _go_past(graph, id, before)
     return events
+
+
+def trace_last(graph: ThoughtGraph, leaf: str) -> list[SpanEvent]:
+    """The end of the `trace`: what the leaf itself did."""
+    before = [graph.root]
+    for id in graph.path(leaf)[1:-1]:
+        _go_past(graph, id, before)
+    return _calls(graph, leaf, before)
+
+
+def _calls(graph: ThoughtGraph, id: str, before: Sequence[str]) -> list[SpanEvent]:
+    """What a thought did behind those that stand `before` it."""
+    text = graph.thoughts[id]["text"]
+    tagged, whole = split_tag(text), Span("generate", 0, len(text))
+    if tagged.tag == REFLECT:
+        back = before[_kept(tagged.text, len(before)) - 1]
+        return [
+            _event(id, replace(whole, operator="critique"), before[-1], id),
+            _event(id, replace(whole, operator="backtrack"), id, back),
+        ]
+    spans = label(text) if tagged.tag is None else [whole]
+    return [_event(id, span, id if span.begin else before[-1], id) for span in spans]
+
+
+def _go_past(graph: ThoughtGraph, id: str, before: list[str]) -> None:
+    """Let those stand `before` the next thought that stand after this one."""
+    tagged = split_tag(graph.thoughts[id]["text"])
+    if tagged.tag == REFLECT:
+        del before[_kept(tagged.text, len(before)) :]
+    else:
+        before.append(id)
 
 
 def _event(thought: str, span: Span, source: str, target: str) -> SpanEvent:

@@ -1,0 +1,35 @@
+"""Columns of numbers: one that grows, and the order of two together."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Column:
+    """Numbers of one type; an addition copies them only now and then."""
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self._size = 0
+        self._room: npt.NDArray[Any] = np.empty(8, dtype)
+
+    @property
+    def all(self) -> npt.NDArray[Any]:
+        """All that are there, to be read or overwritten in place."""
+        return self._room[: self._size]
+
+    def append(self, number: float) -> None:
+        """Add one at the end."""
+        if self._size == len(self._room):
+            self._room = np.concatenate((self._room, np.empty_like(self._room)))
+        self._room[self._size] = number
+        self._size += 1
+
+
+def dense(first: npt.NDArray[np.intp], second: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Pairs as ascending numbers, equal for equal pairs, in the order of the first and then the second."""
+    order = np.lexsort((second, first))
+    steps = (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0)
+    key = np.empty_like(order)
+    key[order] = np.concatenate(([0], np.cumsum(steps)))
+    return key
