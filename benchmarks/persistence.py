@@ -1,6 +1,6 @@
 """What it costs in time to store a search: `mini`, four leaves a superstep, with and without SQLite.
 
-    python -m benchmarks.persistence [--rounds 15] [--tokens 1000] [--durability sync] [--synchronous normal]
+    python -m benchmarks.persistence [--rounds 15] [--tokens 2000] [--durability sync] [--synchronous normal]
     python -m benchmarks.persistence --replayed    # the model's replies are recorded first
 
 Each round searches the same problem of the game of 24 by `mcts`, by `invoke` and by `ainvoke`: without a
@@ -106,9 +106,12 @@ async def search(way: str, kind: str, given: argparse.Namespace, options: Any) -
             return await timed(way, saver, options, given.durability)
 
 
-def supersteps(options: Any) -> int:
-    """How many supersteps the search has."""
-    return sum(1 for _ in create_mcts(**options).stream(QUESTION, stream_mode="updates"))
+def shape(options: Any) -> tuple[int, float]:
+    """How many supersteps the search has, and how many leaves are written on the average when some are."""
+    updates = [*create_mcts(**options).stream(QUESTION, stream_mode="updates")]
+    written = [update["generate"]["thoughts"] for update in updates if "generate" in update]
+    leaves = [len(thoughts.keys() - {one["parent"] for one in thoughts.values()}) for thoughts in written]
+    return len(updates), statistics.mean(leaves)
 
 
 def tell(way: str, kind: str, taken: dict[Key, list[Spent]], count: int) -> None:
@@ -131,7 +134,7 @@ def main() -> None:
     """Print a row for each way of calling and each saver."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--tokens", type=int, default=1000)
+    parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--parallel", type=int, default=4)
     parser.add_argument("--durability", choices=["async", "sync"], default="async")
     parser.add_argument("--synchronous", choices=["full", "normal"], default="full")
@@ -140,16 +143,16 @@ def main() -> None:
     policy: Policy = load_policy("mini")
     policy = Replayed(policy) if given.replayed else policy
     options = {"model": policy, "budget": Budget(tokens=given.tokens), "parallel": given.parallel, "seed": 3}
-    options["stop_when_verified"] = False
+    options |= {"branching": 3, "stop_when_verified": False}
     runs = [(way, kind) for way in WAYS for kind in SAVERS]
     taken: dict[Key, list[Spent]] = defaultdict(list)
-    count = supersteps(options)
+    count, leaves = shape(options)
     for number in range(given.rounds + 1):
         for way, kind in random.Random(number).sample(runs, len(runs)):
             spent = asyncio.run(search(way, kind, given, options))
             if number:  # the first round warms up
                 taken[way, kind].append(spent)
-    print(f"mini, {given.parallel} leaves a superstep, {given.tokens} tokens, {count} supersteps")
+    print(f"mini, {leaves:.1f} leaves a round, {given.tokens} tokens, {count} supersteps")
     print(f"{given.rounds} rounds, durability {given.durability}, synchronous {given.synchronous}")
     for way in WAYS:
         for kind in SAVERS[1:]:
