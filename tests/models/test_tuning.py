@@ -34,6 +34,16 @@ def test_exact_is_the_plain_kernel_over_pages_where_we_know_how_it_sums(
     engine.close()
 
 
+def test_flash_attention_saves_memory_over_very_many_cells(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_MOST_PLAIN", 500)
+    few, many = Engine(tiny, context=500), Engine(tiny, context=501)
+    assert (few.settings.flash, many.settings.flash) == (few.settings.page == 1, True)
+    few.close()
+    many.close()
+
+
 @pytest.mark.parametrize("flash", [True, False])
 def test_the_faster_kernel_is_taken_where_exactness_is_given_up(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, flash: bool

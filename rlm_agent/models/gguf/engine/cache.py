@@ -228,16 +228,19 @@ class Cache:
     def _bound_memory(self) -> None:
         """Forget what was put aside and not wanted for longest, where it is too much."""
         nodes = self._tree.aside()
-        size = sum(_bytes(node.piece) for node in nodes)
-        tokens = sum(node.piece.end - node.piece.start for node in nodes)
-        memory = min(self._memory, _CONTEXTS * self._cells.size * size // max(1, tokens))
+        size = sum(self._bytes(node.piece) for node in nodes)
+        cells = sum(self._aside(node.piece) for node in nodes)
+        memory = min(self._memory, _CONTEXTS * self._cells.size * size // max(1, cells))
         if size <= memory:
             return
         for node in sorted(nodes, key=lambda node: (node.used, -node.end)):  # children before parents
             if size > memory * 3 // 4 and not node.children:
-                size -= _bytes(node.piece)
+                size -= self._bytes(node.piece)
                 self._tree.drop(node)
 
+    def _aside(self, piece: Piece) -> int:
+        """Cells that were put aside for a piece, with what stands before it in its first page."""
+        return piece.end - self._pages.down(piece.start)
 
-def _bytes(piece: Piece) -> int:
-    return len(piece.blob.data) * (piece.end - piece.start) // (piece.blob.end - piece.blob.start)
+    def _bytes(self, piece: Piece) -> int:
+        return len(piece.blob.data) * self._aside(piece) // (piece.blob.end - piece.blob.start)

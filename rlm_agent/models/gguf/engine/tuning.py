@@ -18,6 +18,9 @@ _PAGE = 16
 _SUMS_OF_PAGES = ("LLAMAFILE", "AVX2")
 """What llama.cpp must be built with, or else its products of matrices go in strides of up to 64 cells."""
 
+_MOST_PLAIN = 16_384
+"""Cells from which on the plain kernel's scratch memory, half a GB with 32 heads, is too much."""
+
 _PROBE_ROWS = 16
 _PROBE_ROUNDS = 3
 _PROBE_PREFIX, _PROBE_COPIES = 16, 31
@@ -54,12 +57,12 @@ def tuned_context(
     """A context over `cells` cells, and how it was set. `threads` that are given are used whatever happens.
 
     Exact is, in small batches on the CPU, the plain kernel over pages on a processor with AVX2 or more, and
-    flash attention on others. Otherwise both kernels are timed on a tree of short branches over a prefix, and
-    the faster one is taken.
+    flash attention on others and over very many cells. Otherwise both kernels are timed on a tree of short
+    branches over a prefix, and the faster one is taken.
     """
     chosen = threads or _cores()
     if exact and file.gpu_layers == 0:
-        settings = _exact(chosen)
+        settings = _exact(cells, chosen)
     else:
         flash = _flash_is_faster(file, chosen)
         settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, chosen)
@@ -70,9 +73,10 @@ def tuned_context(
     return context, settings
 
 
-def _exact(threads: int) -> Settings:
+def _exact(cells: int, threads: int) -> Settings:
     """Exact settings: with pages of what is summed up at once, where we know how that is done."""
-    paged = all(f"{part} = 1" in binding().llama_print_system_info().decode() for part in _SUMS_OF_PAGES)
+    info = binding().llama_print_system_info().decode()
+    paged = cells <= _MOST_PLAIN and all(f"{part} = 1" in info for part in _SUMS_OF_PAGES)
     return Settings(True, not paged, EXACT_BATCH, _EXACT_PARALLEL, threads, _PAGE if paged else 1)
 
 
