@@ -117,7 +117,7 @@ def test_a_model_without_sense_writes_calls_that_can_be_made(policy: GGUFPolicy)
     box = Toolbox([add], syntax=OFTEN)
     decoding = replace(policy.decoding, grammar=grammar_of(policy, list(box.schemas.items()), OFTEN))
     messages = (Message(role="user", content="what is it"),)
-    requests = [Request(messages, "", 80, seed, stop=("\n",), decoding=decoding) for seed in range(40)]
+    requests = [Request(messages, "", 80, seed, stop=("\n",), decoding=decoding) for seed in range(120)]
     ended = [one.text for one in policy.generate(requests) if one.finish in ("stop", "end")]
     asked = [box.asked(text) for text in ended]
     assert all(isinstance(one, Call) for calls in asked for one in calls)
