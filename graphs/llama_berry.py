@@ -71,8 +71,8 @@ def create_llama_berry(
     is asked. A solution that the step checker refuses is worse than any that stands, unasked, and is
     rewritten like others: a general model gets the reason as the critique, a specialist criticises it. One
     that a verifier accepts is better than all others. What was said before is closed, and so is a solution
-    of which the policy has no usable critique. The highest Q holds the answer. The backup is done within the
-    node `evaluate`.
+    of which the policy has no usable critique. The highest Q holds the answer. The backup is done, and the
+    next round planned, within the node `evaluate`.
 
     Deviations: the constants are recalled but for c and the + 1, which its authors' MCTSr has. The paper
     reads P off the logits of a trained model. Each solution changes the ranks and so all Q, which follow from
@@ -111,7 +111,8 @@ def create_llama_berry(
         graph, fresh, dead = search.graph, search.run["fresh"], _beyond_critique(search)
         down = descent(graph)
         writes = down.ranking.noted(visited(graph, fresh))
-        writes = writes.followed_by(close(graph.updated(writes), dead))
+        if dead:
+            writes = writes.followed_by(close(graph.updated(writes), dead))
         return writes.followed_by(exhausted(graph.updated(writes), [*fresh, *dead], down.given_up))
 
     rules = Rules(

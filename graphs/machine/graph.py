@@ -17,12 +17,13 @@ from langgraph.types import Command
 from rlm_agent.graphs.machine.context import ReasonerContext, current_context
 from rlm_agent.graphs.machine.listening import listener_of
 from rlm_agent.graphs.machine.nodes import Node, Nodes
-from rlm_agent.graphs.machine.policies import RETRY, TRACE, Retry
+from rlm_agent.graphs.machine.policies import RETRY, Retry
 from rlm_agent.graphs.machine.rules import Reasoner
 from rlm_agent.graphs.machine.searching import State
 from rlm_agent.graphs.machine.spans import traced
 from rlm_agent.graphs.machine.state import ReasonerInput, ReasonerOutput
 from rlm_agent.graphs.machine.threads import OneRunAThread
+from rlm_agent.graphs.machine.traces import TRACE
 from rlm_agent.models.awaited import Awaited
 from rlm_agent.models.drive import adrive, drive
 from rlm_agent.structure.errors import InputError

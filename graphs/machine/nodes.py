@@ -64,6 +64,12 @@ class Nodes(Searching):
         listed = [[id, count] for id, count in plan]
         return {"run": {**search.run, "plan": listed, "fresh": [], "round": search.run["round"] + 1}}
 
+    def select_on(self, state: State) -> Asking[State]:
+        """`select` in the node that ends a round; an empty plan if no other round may begin."""
+        if self.goes_on(state):
+            return (yield from self.select(state))
+        return {"run": {**state["run"], "plan": []}}
+
     def expand(self, state: State) -> Asking[State]:
         """Let the policy write the planned thoughts."""
         search, started = self.search(state), time.monotonic()
@@ -148,8 +154,8 @@ class Nodes(Searching):
         return self.why_stopped(state) is None
 
     def has_plan(self, state: State) -> bool:
-        """Whether select found anything to do."""
-        return bool(state["run"]["plan"])
+        """Whether select found anything to do, and was not broken off by the time."""
+        return bool(state["run"]["plan"]) and self.seconds_left(state) != 0
 
     def broken_off(self, state: State, seconds: float) -> State:
         """What a node writes that was broken off after so many seconds: the time alone."""
@@ -166,15 +172,18 @@ class Nodes(Searching):
         return outcome.writes.thoughts[id], _spent(no_usage(), outcome.usage, started)
 
 
-def at_once(first: Node, *writing: Node) -> Node:
-    """One node of an operator and of others that write statistics in the light of what it wrote."""
+def at_once(first: Node, *others: Node) -> Node:
+    """One node of an operator and of others that ask no model, each in the light of what was written before.
+
+    The others write statistics, or where the run stands.
+    """
 
     def node(state: State) -> Asking[State]:
         update = yield from first(state)
-        for body in writing:
+        for body in others:
             seen = Overlay(state["stats"], update["stats"])
             later = yield from body({**state, **update, "stats": seen})
-            update = {**update, "stats": {**update["stats"], **later["stats"]}}
+            update = {**update, **later, "stats": {**update["stats"], **later.get("stats", {})}}
         return update
 
     return node

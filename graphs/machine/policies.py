@@ -1,20 +1,18 @@
-"""LangGraph's policies for the nodes of a search: what is tried again, and what is traced."""
+"""LangGraph's policies for the nodes of a search: what is tried again, and what is the same question."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 from langchain_core.messages import convert_to_messages
-from langgraph.types import Command, RetryPolicy, TracePolicy
+from langgraph.types import RetryPolicy
 
 from rlm_agent.structure.errors import RlmError
 
 Retry = RetryPolicy | Sequence[RetryPolicy] | bool
 """LangGraph's policy for all nodes of a search; True is `RETRY`, False lets the first error end the run."""
-
-_TEXT = 200
 
 
 def transient(error: BaseException) -> bool:
@@ -38,29 +36,3 @@ def question_key(state: Any) -> str:
     messages = convert_to_messages(state["messages"])
     told = [message.model_dump(exclude={"id"}) for message in messages]
     return hashlib.sha256(json.dumps([told, state.get("terms")], default=str).encode()).hexdigest()
-
-
-def brief_input(state: Any) -> dict[str, Any]:
-    """What a trace shows of a node's input: where the search stands, without its tree."""
-    run = (state.get("run") if isinstance(state, Mapping) else None) or {}
-    return {name: run[name] for name in ("turn", "round", "plan", "fresh") if name in run}
-
-
-def brief_output(update: Any) -> dict[str, Any]:
-    """What a trace shows of a node's output: the new thoughts, the values, the usage, and what follows."""
-    goto = {"goto": update.goto} if isinstance(update, Command) else {}
-    written = update.update if isinstance(update, Command) else update
-    if not isinstance(written, Mapping):
-        return goto
-    thoughts, stats = written.get("thoughts") or {}, written.get("stats") or {}
-    shown = {
-        "thoughts": {id: f"{one['kind']}: {one['text'][:_TEXT]}" for id, one in thoughts.items()},
-        "values": {id: one["value"] for id, one in stats.items() if one["value"] is not None},
-        "usage": written.get("usage"),
-        "answer": written.get("answer"),
-    }
-    return {**{name: value for name, value in shown.items() if value}, **goto}
-
-
-TRACE = TracePolicy(process_inputs=brief_input, process_outputs=brief_output)
-"""LangGraph traces a node's whole state, which for a search is its tree, in every span."""

@@ -40,14 +40,15 @@ def compile_search(
     }
     if rules.at_once:
         loop = {name: body for name, body in loop.items() if name not in writing}
-        loop["evaluate"] = at_once(nodes.evaluate, *writing.values())
+        loop["evaluate"] = at_once(nodes.evaluate, *writing.values(), nodes.select_on)
     builder = SearchGraph(nodes, search_state(parts.budget), retry)
     select, expand, *others = loop
     reviews = reviews_of(nodes, review, {REVIEW: expand, REVIEW_ANSWER: "conclude"})
     ahead = REVIEW if REVIEW in reviews else expand
     after = REVIEW_ANSWER if REVIEW_ANSWER in reviews else "conclude"
     again = Fork(nodes.goes_on, {True: select, False: after})
-    forks = {"begin": again, select: Fork(nodes.has_plan, {True: ahead, False: after}), others[-1]: again}
+    onward = Fork(nodes.has_plan, {True: ahead, False: after})
+    forks = {"begin": again, select: onward, others[-1]: onward if rules.at_once else again}
     for operator, body in {"begin": nodes.begin, **loop, "conclude": nodes.conclude}.items():
         builder.add_operator(operator, body, forks.get(operator), timed=operator in (expand, "evaluate"))
     for operator, one in reviews.items():

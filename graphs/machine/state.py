@@ -18,7 +18,7 @@ from rlm_agent.structure.thoughts import Stats, Thought
 
 V = TypeVar("V")
 
-LAYOUT = 1
+LAYOUT = 2
 """The version of what a thread stores. It counts up when nobody can go on from what was stored before."""
 
 _TOKENS_A_THOUGHT = 8  # a low guess, so that a token budget does not understate the number of supersteps

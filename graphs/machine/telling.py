@@ -33,9 +33,10 @@ def watched() -> bool:
 
 def tell(*events: Event) -> None:
     """Write events to the `custom` stream of the graph whose node this is called in."""
-    writer = get_stream_writer()
-    for event in events:
-        writer(event)
+    if events:
+        writer = get_stream_writer()
+        for event in events:
+            writer(event)
 
 
 def thought_event(graph: ThoughtGraph, id: str) -> ThoughtEvent:

@@ -6,7 +6,7 @@ hidden behind what the other stores last. That is seen within a process; runs in
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
 from langgraph.graph.state import CompiledStateGraph
 
+from rlm_agent.graphs.machine.traces import alooked_after, looked_after
 from rlm_agent.structure.errors import BusyError
 
 _LENT = "__pregel_checkpointer"
@@ -48,9 +49,11 @@ class OneRunAThread(CompiledStateGraph[Any, Any, Any, Any]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, which `invoke` goes through as well."""
-        with _sitting(*_seat(self, config)):
+        own = _own(self, config)
+        with _sitting(*_seat(self, own)):
             try:
-                yield from super().stream(input, config, **kwargs)
+                chunks = cast("Generator[Any]", super().stream(input, config, **kwargs))
+                yield from looked_after(own, chunks)
             finally:
                 _flush(self.checkpointer)
 
@@ -58,22 +61,28 @@ class OneRunAThread(CompiledStateGraph[Any, Any, Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncGenerator[Any]:
         """As LangGraph's, which `ainvoke` goes through as well."""
-        seat, who = _seat(self, config)
+        own = _own(self, config)
+        seat, who = _seat(self, own)
         if seat is not None and not seat.node:
             await _patience(seat, who)
         with _sitting(seat, who):
             chunks = cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs))
             try:
-                async with aclosing(chunks):
-                    async for chunk in chunks:
+                async with aclosing(alooked_after(own, chunks)) as told:
+                    async for chunk in told:
                         yield chunk
             finally:
                 await asyncio.to_thread(_flush, self.checkpointer)
 
 
-def _seat(graph: OneRunAThread, config: RunnableConfig | None) -> tuple[Seat | None, object]:
+def _own(graph: OneRunAThread, config: RunnableConfig | None) -> RunnableConfig:
+    """The configuration of a run, with what the graph itself brings."""
+    return merge_configs(graph.config, ensure_config(config))
+
+
+def _seat(graph: OneRunAThread, config: RunnableConfig) -> tuple[Seat | None, object]:
     """The seat that a run needs, None where nothing of it is stored, and who takes it."""
-    settings = merge_configs(graph.config, ensure_config(config))["configurable"]
+    settings = config["configurable"]
     namespace = settings.get("checkpoint_ns", "")
     saver = settings.get(_LENT) if namespace else graph.checkpointer
     # A graph within another one has a history of its own for each task, unless it says True.

@@ -5,13 +5,15 @@ from collections.abc import Hashable, Sequence
 from rlm_agent.models.drive import Asking, adrive, ask_value, drive
 from rlm_agent.models.judges import JudgePreference
 from rlm_agent.models.prompts import Prompts
-from rlm_agent.models.protocols import Candidate, Policy, Preference, Score, Value
+from rlm_agent.models.protocols import Candidate, Message, Policy, Preference, Score, Value
 from rlm_agent.models.values import fault_of, most_of
 from rlm_agent.structure.errors import InputError
 
 Pair = tuple[Candidate, Candidate]
 _THOUGHTS, _VERDICT = 512, 8
 """The most tokens in which a general model compares; a specialist says who is better and no more."""
+
+_TOO_FEW = "the value sent too few scores"
 
 
 def choose_preference(
@@ -62,42 +64,49 @@ class ValuePreference:
         return await adrive(self._preferring(pairs))
 
     def _preferring(self, pairs: Sequence[Pair]) -> Asking[list[Score]]:
-        objects = {id(chain): chain for pair in pairs for chain in pair}  # of which many pairs share some
-        names = {key: _name(chain) for key, chain in objects.items()}
-        chains = {names[key]: chain for key, chain in objects.items()}
-        scores = yield from ask_value(self.value, list(chains.values()))
-        said = dict(zip(chains, scores, strict=False))  # a value may fall short
-        unpaid, compared = dict(said), []
+        chains, places = _distinct(pairs)
+        scores = yield from ask_value(self.value, chains)
+        faults = [fault_of(score) for score in scores] + [_TOO_FEW] * (len(chains) - len(scores))
+        values = [min(1.0, max(0.0, score.value)) for score in scores]
+        unpaid, compared = dict(enumerate(scores)), []
         for first, second in pairs:
-            ours, theirs = names[id(first)], names[id(second)]
-            bills = [unpaid.pop(name) for name in (ours, theirs) if name in unpaid]
-            compared.append(_compared((said.get(ours), said.get(theirs)), bills))
+            sides = places[id(first)], places[id(second)]
+            wrong = [fault for side in sides if (fault := faults[side]) is not None]
+            value = 0.0 if wrong else _odds(values[sides[0]], values[sides[1]])
+            bills = [unpaid.pop(side) for side in sides if side in unpaid]
+            compared.append(_billed(value, wrong, bills))
         return compared
 
 
-def _name(chain: Candidate) -> Hashable:
-    """What tells chains apart, as a key."""
-    messages = tuple((message["role"], message["content"]) for message in chain.messages)
-    return messages, tuple(chain.steps), chain.final
+def _distinct(pairs: Sequence[Pair]) -> tuple[list[Candidate], dict[int, int]]:
+    """The chains that say different things, and the place of each object's among them, by its id."""
+    objects = {id(chain): chain for pair in pairs for chain in pair}  # of which many pairs share some
+    spoken = {id(chain.messages): chain.messages for chain in objects.values()}
+    told = {key: _said(messages) for key, messages in spoken.items()}
+    chains, numbers, places = list[Candidate](), dict[Hashable, int](), dict[int, int]()
+    for key, chain in objects.items():
+        name = told[id(chain.messages)], tuple(chain.steps), chain.final
+        places[key] = numbers.setdefault(name, len(chains))
+        if len(numbers) > len(chains):
+            chains.append(chain)
+    return chains, places
 
 
-def _compared(scores: Sequence[Score | None], bills: Sequence[Score]) -> Score:
-    faults = [fault for score in scores if (fault := _fault(score)) is not None]
-    values = [] if faults else [min(1.0, max(0.0, score.value)) for score in scores if score is not None]
-    return Score(
-        _odds(*values) if values else 0.0,
-        prompt_tokens=sum([bill.prompt_tokens for bill in bills]),
-        error="; ".join(dict.fromkeys(faults)) or None,
-        tokens=sum([bill.tokens for bill in bills]),
-        calls=sum([bill.calls for bill in bills]),
-    )
+def _said(messages: Sequence[Message]) -> Hashable:
+    return tuple((message["role"], message["content"]) for message in messages)
+
+
+def _billed(value: float, faults: Sequence[str], bills: Sequence[Score]) -> Score:
+    prompt_tokens = tokens = calls = 0
+    for bill in bills:
+        prompt_tokens += bill.prompt_tokens
+        tokens += bill.tokens
+        calls += bill.calls
+    error = "; ".join(dict.fromkeys(faults)) if faults else None
+    return Score(value, prompt_tokens, error, tokens, calls)
 
 
 def _odds(first: float, second: float) -> float:
     """σ(logit(first) − logit(second)), written without logarithms, which have no value at 0 and 1."""
     ahead, behind = first * (1 - second), second * (1 - first)
     return ahead / (ahead + behind) if ahead + behind else 0.5
-
-
-def _fault(score: Score | None) -> str | None:
-    return "the value sent too few scores" if score is None else fault_of(score)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rlm_agent.models.protocols import Completion, Decoding, Message, Request
 from rlm_agent.structure.steps import Steps
@@ -16,8 +17,12 @@ def next_step(
     decoding: Decoding,
     max_tokens: int,
     seed: int,
+    **further: Any,
 ) -> Request:
-    """The request for the step behind a `prefix`, which ends where `steps` say that a step ends."""
+    """The request for the step behind a `prefix`, which ends where `steps` say that a step ends.
+
+    `further` are other fields of the request.
+    """
     unit, end = steps.granularity, steps.answer_end
     stop = (unit.delimiter,) if unit.delimiter else ()
     return Request(
@@ -29,6 +34,7 @@ def next_step(
         decoding=decoding,
         stop_tokens=stop if unit.token else (),
         end_tokens=(end.token,) if end.token else (),
+        **further,
     )
 
 

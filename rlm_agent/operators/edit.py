@@ -149,7 +149,7 @@ def _revalued(graph: ThoughtGraph, edit: Mapping[str, Any], setting: Setting) ->
         raise InputError(f"{id} is {'the question' if id == graph.root else 'refused'}: it has no value")
     if thought["kind"] == "final" and setting.verifier is not None:
         raise InputError(f"{id} is an answer that the verifier has judged; prune it instead")
-    if "ranked" in graph.stats[graph.root]:
+    if any("preferences" in graph.stats[one] for one in graph.walk()):
         raise InputError("this search compares solutions instead of valuing them; prune or add some")
     stats = _carried_up(graph, id, 2 * value - 1)
     stats[id] = Stats({**stats.get(id, graph.stats[id]), "value": value})

@@ -61,24 +61,26 @@ def compare(
 ) -> Asking[Outcome]:
     """Ask the preference model which thought of each pair is better, as far as the allowance covers it.
 
-    Both get the probability that they are the better one in `Stats.preferences`; `outputs` are the thoughts
-    that were compared. A pair whose comparison failed is left as it was. Raises `InputError` without a
-    preference model.
+    The first of each keeps the probability that it is the better one, by the second, in `Stats.preferences`;
+    `outputs` are the thoughts that were compared. A pair whose comparison failed is left as it was. Raises
+    `InputError` without a preference model.
     """
     if setting.preference is None:
         raise InputError("nobody is there to compare thoughts; give the strategy a preference model")
     asked = pairs[: _affordable(setting.preference, allowance, len(pairs))]
     chains = {id: candidate(graph, id, setting) for id in dict.fromkeys(chain.from_iterable(asked))}
     scores = yield from ask_preference(setting.preference, [(chains[a], chains[b]) for a, b in asked])
-    said = defaultdict[str, dict[str, float]](dict)
-    for (first, second), score in zip(asked, scores, strict=False):  # a model may fall short
-        if score.error is None and not math.isnan(score.value):
-            better = min(1.0, max(0.0, score.value))
-            said[first][second], said[second][first] = better, 1 - better
-    stats = {id: _knowing(graph.stats[id], new) for id, new in said.items()}
-    inputs = list(dict.fromkeys(chain.from_iterable(pairs)))
-    usage = _cost(scores[: len(asked)])
-    return Outcome(Writes({}, stats), list(stats), usage).logged("compare", inputs)
+    said = {
+        pair: min(1.0, max(0.0, score.value))
+        for pair, score in zip(asked, scores, strict=False)  # a model may fall short
+        if score.error is None and not math.isnan(score.value)
+    }
+    preferences = defaultdict[str, dict[str, float]](dict)
+    for (first, second), better in said.items():
+        preferences[first][second] = better
+    stats = {id: _knowing(graph.stats[id], new) for id, new in preferences.items()}
+    inputs, outputs = (list(dict.fromkeys(chain.from_iterable(some))) for some in (pairs, said))
+    return Outcome(Writes({}, stats), outputs, _cost(scores[: len(asked)])).logged("compare", inputs)
 
 
 def _knowing(stats: Stats, preferences: dict[str, float]) -> Stats:

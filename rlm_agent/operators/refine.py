@@ -127,8 +127,8 @@ def _rewriting(
         Message(role="user", content=ask),
     )
     base = graph.base(id) or graph.root
-    made = draft(graph, place, setting.asking(*turns), share.tokens, base=base, calls=share.calls)
-    return replace(made, noted={"operator": "refine"})
+    asking = setting.asking(*turns)
+    return draft(graph, place, asking, share.tokens, base=base, calls=share.calls, operator="refine")
 
 
 def _attempt(graph: ThoughtGraph, id: str, setting: Setting) -> tuple[Message, ...]:

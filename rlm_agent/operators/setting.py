@@ -65,7 +65,8 @@ class Outcome:
 
     def logged(self, operator: str, inputs: Sequence[str]) -> "Outcome":
         """The same as the outcome of one call of an operator on the thoughts `inputs`."""
-        return replace(self, trace=(operator_event(operator, inputs, self.outputs, self.usage),))
+        event = operator_event(operator, inputs, self.outputs, self.usage)
+        return Outcome(self.writes, self.outputs, self.usage, (event,))
 
 
 def nothing() -> Outcome:

@@ -42,8 +42,8 @@ class Draft:
     @property
     def asked(self) -> Request:
         """The request, with the operator that is noted."""
-        operator = self.noted.get("operator")
-        return self.request if operator is None else replace(self.request, operator=operator)
+        operator = self.noted.get("operator", self.request.operator)
+        return self.request if operator == self.request.operator else replace(self.request, operator=operator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +75,34 @@ def most_for_a_step(setting: Setting) -> tuple[int, int]:
 
 
 def draft(
-    graph: ThoughtGraph, place: Place, setting: Setting, max_tokens: int, *, base: str, calls: int = 1
+    graph: ThoughtGraph,
+    place: Place,
+    setting: Setting,
+    max_tokens: int,
+    *,
+    base: str,
+    calls: int = 1,
+    operator: str | None = None,
 ) -> Draft:
-    """One more child at a place, going on from the steps of `base`, in the setting's conversation."""
+    """One more child at a place, going on from the steps of `base`, in the setting's conversation.
+
+    The `operator` is noted with it, where that is not generate.
+    """
+    id = child_id(*place)
     request = next_step(
         setting.messages,
         prefix_of(graph, base, setting),
         setting.steps,
         decoding=setting.decoding,
         max_tokens=max_tokens,
-        seed=derive_seed(setting.seed, child_id(*place)),
-    )
-    request = replace(
-        request,
-        thought=child_id(*place),
+        seed=derive_seed(setting.seed, id),
+        thought=id,
         code=fresh_code(graph, place, setting.seed) if setting.distinct else None,
         alternatives=0 if setting.traced else None,
         calls=calls,
+        operator=operator or "generate",
     )
-    return Draft(place, base, request)
+    return Draft(place, base, request, {} if operator is None else {"operator": operator})
 
 
 def compose(graph: ThoughtGraph, drafts: Sequence[Draft], setting: Setting) -> Asking[Outcome]:

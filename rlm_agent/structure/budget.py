@@ -70,8 +70,16 @@ class Budget:
 
     def left(self, usage: Usage) -> "Allowance":
         """What remains after `usage`."""
-        bounds = (self.tokens, self.calls, self.nodes, self.seconds)
-        return Allowance(*(math.inf if bound is None else bound for bound in bounds)).less(usage)
+        return Allowance(
+            tokens=_left(self.tokens, usage["completion_tokens"]),
+            calls=_left(self.calls, usage["model_calls"]),
+            nodes=_left(self.nodes, usage["nodes"]),
+            seconds=_left(self.seconds, usage["seconds"]),
+        )
+
+
+def _left(bound: float | None, spent: float) -> float:
+    return math.inf if bound is None else bound - spent
 
 
 @dataclass(frozen=True, slots=True)

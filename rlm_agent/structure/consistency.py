@@ -108,7 +108,6 @@ def _made_of(thought: Thought) -> Iterator[str]:
 
 def _named(stats: Stats) -> Iterator[str]:
     yield from stats.get("population", ())
-    yield from stats.get("ranked", ())
     yield from stats.get("preferences", ())
     yield from stats.get("kept", ())
     if "merged" in stats:

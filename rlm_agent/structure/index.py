@@ -18,6 +18,9 @@ Record = Mapping[str, Any]
 Key = tuple[str, ...]
 """What thoughts are found by."""
 
+ALL: Key = ("all",)
+"""Of all thoughts."""
+
 ENDS: Key = ("final",)
 """Of all thoughts that end a chain."""
 
@@ -60,6 +63,7 @@ def answered(call: str) -> Key:
 
 
 def _keys(thought: Record) -> Iterator[Key]:
+    yield ALL
     if thought["kind"] == "final":
         yield ENDS
     if "query" in thought:
@@ -140,6 +144,9 @@ class _Chains(Generic[T]):
 
     def of(self, id: str, root: str, thoughts: Mapping[str, Record], fresh: Mapping[str, Record]) -> T:
         """The sum for the chain that leads to a thought."""
+        if id in self._kept and id not in fresh:
+            self._kept.move_to_end(id)
+            return self._kept[id]
         step: str | None = id
         behind, own = self._nothing, list[str]()
         while step is not None and step != root:
@@ -152,14 +159,13 @@ class _Chains(Generic[T]):
         whole = self._add(behind, own[::-1]) if own else behind
         if id not in fresh:
             self._kept[id] = whole
-            self._kept.move_to_end(id)
             while len(self._kept) > _KEPT_TEXTS:
                 self._kept.popitem(last=False)
         return whole
 
 
 def _behind(before: tuple[str, ...], texts: list[str]) -> tuple[str, ...]:
-    return (*before, *texts)
+    return before + tuple(texts)
 
 
 def _joined(delimiter: str, before: str, texts: list[str]) -> str:

@@ -79,11 +79,12 @@ class Stats(TypedDict):
     `visits` counts the backups through the thought and `q` is their mean return in [-1, 1]; `value` is
     its own evaluation in [0, 1], None before one; `children` counts those generated so far; `closed`
     means that it is not to be selected again (pruned, finished or exhausted). `population`, of a root only,
-    counts the particles that stand at each thought, and `ranked` lists those that are compared with each
-    other (`operators.rules.borda`). `feedback` is what a textual evaluation says of it, and `preferences`
-    maps other thoughts' ids to the probability that this one is better. `merged` is the thought that stands
-    for it, since it says the same. `kept`, of an operation in a user's graph of them, are the thoughts that
-    it passes on, and is missing before it has run. What a human has pruned is `dropped`: it holds no answer.
+    counts the particles that stand at each thought. `feedback` is what a textual evaluation says of it, and
+    `preferences` maps the ids of thoughts that it was compared with to the probability that it is the better
+    one; a thought that has any, or an empty mapping, is ranked (`operators.rules.borda`). `merged` is the
+    thought that stands for it, since it says the same. `kept`, of an operation in a user's graph of them, are
+    the thoughts that it passes on, and is missing before it has run. What a human has pruned is `dropped`: it
+    holds no answer.
     """
 
     visits: int
@@ -92,7 +93,6 @@ class Stats(TypedDict):
     children: int
     closed: bool
     population: NotRequired[dict[str, int]]
-    ranked: NotRequired[list[str]]
     feedback: NotRequired[str]
     preferences: NotRequired[dict[str, float]]
     kept: NotRequired[list[str]]
@@ -164,7 +164,7 @@ class ThoughtGraph:
     def opening(self) -> list[str]:
         """The steps that were there before the search began: what was retrieved, and what was given."""
         root = self.thoughts[self.root]
-        return [*root.get("observed", []), *root.get("given", [])]
+        return [*root.get("observed", ()), *root.get("given", ())]
 
     def steps(self, id: str) -> list[str]:
         """The texts of the steps that lead to a thought, its own included, behind the `opening`."""

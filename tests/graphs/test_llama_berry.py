@@ -1,5 +1,6 @@
 """LLaMA-Berry: a tree derived by hand, the same from a plain loop, and what must not stop it."""
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -142,6 +143,22 @@ def test_a_backup_within_the_evaluation_is_an_event_of_its_own_and_the_same_as_o
     assert told[0] == told[1]
     backups = [event for event in told[0][0] if event.get("operator") == "backpropagate"]
     assert len([event for event in backups if event["event"] == "operator"]) == 5
+
+
+async def test_a_round_that_the_time_breaks_off_is_the_last_one() -> None:
+    """The plan of the next round is made where the round ends; the plan of this one is no plan for it."""
+
+    class Slow(Ladder):
+        async def aprefer(self, pairs: Sequence[tuple[Candidate, Candidate]]) -> list[Score]:
+            await asyncio.sleep(60)
+            return []
+
+    reasoner = create_llama_berry(
+        Scribe({"a": "bc"}), steps=WHOLES, preference=Slow("ab"), budget=Budget(seconds=0.5)
+    )
+    nodes = [name async for chunk in reasoner.astream(ask(), stream_mode="updates") for name in chunk]
+    assert nodes[-2:] == ["evaluate", "conclude"]
+    assert nodes.count("refine") <= 2 and nodes.count("select") == 1
 
 
 def test_a_less_visited_solution_is_tried_once_its_bonus_makes_up_for_its_value() -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,18 @@ def test_the_tree_is_in_no_span() -> None:
         assert set(run.outputs or {}) <= {"thoughts", "values", "usage", "answer", "goto"}
     written = [id for run in spans for id in (run.outputs or {}).get("thoughts", {})]
     assert len(written) == len(set(written))
+
+
+def test_runs_that_take_turns_know_each_for_itself_whether_it_is_traced() -> None:
+    """In one context, in which a run without tracers is told nothing of them."""
+    tracer = Kept()
+    traced = reason("mcts").stream(ask(), {**thread(), "callbacks": [tracer]}, stream_mode="updates")
+    others = reason("mcts").stream(ask(), thread(), stream_mode="updates")
+    turns = list(zip_longest(traced, others))
+    assert all(turns[20])
+    spans = [run for run in tracer.runs if run.run_type == "chain" and run.parent_run_id]
+    assert len(spans) > 9
+    assert all(set(run.inputs) <= {"turn", "round", "plan", "fresh"} for run in spans)
 
 
 def test_what_fails_is_told_of_as_failed() -> None:

@@ -16,14 +16,17 @@ def preferences_among(graph: ThoughtGraph, ids: Sequence[str]) -> dict[str, dict
     """What is known of the preferences between these thoughts.
 
     One of a higher `standing` is surely better than one of a lower, unasked; where it is equal,
-    `Stats.preferences` holds what a model has said.
+    `Stats.preferences` of the younger one holds what a model has said.
     """
     heights = {id: standing(graph, id) for id in ids}
-    known = {}
+    known: dict[str, dict[str, float]] = {
+        id: {other: float(height > at) for other, at in heights.items() if at != height}
+        for id, height in heights.items()
+    }
     for id, height in heights.items():
-        said = graph.stats[id].get("preferences", {})
-        equal = {other: p for other, p in said.items() if heights.get(other) == height}
-        known[id] = equal | {other: float(height > at) for other, at in heights.items() if at != height}
+        for other, p in graph.stats[id].get("preferences", {}).items():
+            if heights.get(other) == height:
+                known[id][other], known[other][id] = p, 1 - p
     return known
 
 

@@ -14,7 +14,7 @@ from rlm_agent.operators.rules.borda import admit, highest_ranked, ranked, stand
 from rlm_agent.operators.rules.ranking import Ranking
 from rlm_agent.operators.rules.rivals import new_pairs
 from rlm_agent.operators.rules.shares import Shares
-from rlm_agent.structure.thoughts import ThoughtGraph
+from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 from tests.operators import dense_borda
 from tests.operators.dense_borda import (
     borda_values,
@@ -95,17 +95,25 @@ def test_counts_are_those_of_the_closure_and_no_order_of_ids_matters(table: Tabl
 
 def ranking_of(graph: ThoughtGraph, count: int | None = None, *, gamma: float = 0.1) -> Ranking:
     """The ranking of the first `count` thoughts that a graph ranks, or of all."""
-    ranking = Ranking(alpha=0.9, gamma=gamma)
-    ranking.take_up(marked(graph, graph.root, ranked=ranked(graph)[:count]))
+    ranking, ids = Ranking(alpha=0.9, gamma=gamma), ranked(graph)
+    ranking.take_up(graph if count is None else unranked(graph, ids[count:]))
     return ranking
+
+
+def unranked(graph: ThoughtGraph, ids: Sequence[str]) -> ThoughtGraph:
+    """The graph in which some thoughts were not admitted yet."""
+    stats = {id: Stats({**graph.stats[id]}) for id in ids}
+    for one in stats.values():
+        del one["preferences"]
+    return graph.updated(Writes({}, stats))
 
 
 def family() -> tuple[ThoughtGraph, dict[str, str]]:
     """Three solutions that are ranked, b and c rewrites of a; P(a ≻ b) = .8 and P(b ≻ c) = .6 are known."""
     graph, ids = grown({"q": ["a"], "a": ["b", "c"]})
-    for name, said in (("a", {"b": 0.8}), ("b", {"a": 0.2, "c": 0.6}), ("c", {"b": 0.4})):
+    for name, said in (("a", {}), ("b", {"a": 0.2}), ("c", {"b": 0.4})):
         graph = marked(graph, ids[name], preferences={ids[other]: p for other, p in said.items()})
-    return marked(graph, graph.root, ranked=[ids[name] for name in "abc"]), ids
+    return graph, ids
 
 
 def by_name(ids: dict[str, str], values: Any) -> dict[str, Any]:
@@ -227,7 +235,7 @@ def tower(count: int) -> Iterator[tuple[ThoughtGraph, list[str]]]:
             graph, id = graft(graph, graph.root, f"s{number}", "final", q=-number / 10, preferences={})
             ids.append(id)
         graph, id = graft(graph, ids[parent], "new", "final", preferences={})
-        yield marked(graph, graph.root, ranked=[*ids, id]), [*ids, id]
+        yield graph, [*ids, id]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 9])
@@ -254,12 +262,10 @@ def test_several_new_thoughts_are_compared_among_themselves_once() -> None:
 def test_the_highest_is_one_that_is_surely_right_then_one_that_is_ranked_then_by_q() -> None:
     graph, ids = population()
     finals = graph.finals()
-    assert highest_ranked(graph, finals) == ids["accepted"]
-    assert highest_ranked(graph, []) is None
+    assert highest_ranked(graph, finals, {ids["unjudged"]: 1.0}) == ids["accepted"]
+    assert highest_ranked(graph, [], {}) is None
     graph = marked(graph, ids["accepted"], value=None)
-    graph = graph.updated(admit(graph, [ids["rejected"], ids["unjudged"]], ()))
-    graph = marked(marked(graph, ids["rejected"], q=-0.4), ids["unjudged"], q=-0.2)
-    assert highest_ranked(graph, finals) == ids["unjudged"]
+    assert highest_ranked(graph, finals, {ids["rejected"]: -0.4, ids["unjudged"]: -0.2}) == ids["unjudged"]
 
 
 def batch(graph: ThoughtGraph, rng: Random, kinds: float) -> tuple[ThoughtGraph, list[str]]:
@@ -282,9 +288,8 @@ def prefer(graph: ThoughtGraph, pairs: Sequence[tuple[str, str]], rng: Random, t
             continue
         first, second = (int(graph.thoughts[id]["text"][1:]) for id in pair)
         p = rng.choice([0.0, 0.3, 0.5, rng.random(), 1.0]) if rng.random() < ties else float(first > second)
-        for id, other, better in ((*pair, p), (*pair[::-1], 1 - p)):
-            said = graph.stats[id].get("preferences", {})
-            graph = marked(graph, id, preferences={**said, other: better})
+        id, other = pair
+        graph = marked(graph, id, preferences={**graph.stats[id].get("preferences", {}), other: p})
     return graph
 
 
@@ -319,5 +324,16 @@ def test_a_ranking_is_not_gone_on_with_for_other_thoughts() -> None:
     graph, ids = family()
     kept = ranking_of(graph)
     assert kept.follows(graph)
-    assert not kept.follows(marked(graph, graph.root, ranked=[ids["a"], ids["b"]]))
-    assert not kept.follows(marked(graph, graph.root, ranked=[ids["a"], ids["c"], ids["b"]]))
+    assert not kept.follows(unranked(graph, [ids["c"]]))
+    assert not kept.follows(unranked(graph, [ids["b"], ids["c"]]))
+
+
+def test_a_ranking_waits_for_thoughts_that_nobody_has_judged_yet() -> None:
+    """b is admitted after it was first seen; c, visited without, never will be and is waited for no more."""
+    graph, ids = family()
+    early = unranked(graph, [ids["b"], ids["c"]])
+    kept = ranking_of(early)
+    assert kept.ids == [ids["a"]]
+    kept.take_up(marked(early, ids["c"], visits=1))
+    kept.take_up(marked(graph, ids["c"], visits=1))
+    assert kept.ids == [ids["a"], ids["b"]]

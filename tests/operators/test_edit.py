@@ -218,7 +218,7 @@ def test_a_verified_answer_is_not_revalued_nor_is_what_is_compared() -> None:
     with pytest.raises(EditError, match="the verifier has judged"):
         edit(graph, edits, judged, Allowance())
     with pytest.raises(EditError, match="compares solutions"):
-        edit(marked(graph, graph.root, ranked=[end]), edits, setting(), Allowance())
+        edit(marked(graph, end, preferences={}), edits, setting(), Allowance())
 
 
 def test_an_end_is_one_by_its_text_or_because_the_human_says_so() -> None:

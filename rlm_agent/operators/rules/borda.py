@@ -1,13 +1,19 @@
 """Which solutions are ranked against each other, and which of them stands highest (see `ranking`)."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
+from rlm_agent.structure.index import ALL
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
 
+def is_ranked(stats: Stats) -> bool:
+    """Whether a thought takes part in the ranking: whether it was admitted."""
+    return "preferences" in stats
+
+
 def ranked(graph: ThoughtGraph) -> list[str]:
-    """The thoughts that take part in the ranking, in the order of their birth: those that were admitted."""
-    return graph.stats[graph.root].get("ranked", [])
+    """The thoughts that take part in the ranking, in the order of their birth."""
+    return [id for id in graph.find(ALL) if is_ranked(graph.stats[id])]
 
 
 def admit(graph: ThoughtGraph, ids: Sequence[str], known: Container[str]) -> Writes:
@@ -21,9 +27,23 @@ def admit(graph: ThoughtGraph, ids: Sequence[str], known: Container[str]) -> Wri
         if text not in said and text not in known:
             said.add(text)
             stats[id] = Stats({**graph.stats[id], "closed": False, "preferences": {}})
-    if stats:
-        stats[graph.root] = Stats({**graph.stats[graph.root], "ranked": [*ranked(graph), *stats]})
     return Writes({}, stats)
+
+
+class Admissions:
+    """Which thoughts of a search were admitted since it was looked at last."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._waiting: list[str] = []
+
+    def since(self, graph: ThoughtGraph) -> list[str]:
+        """Those that were admitted since; one that was not visited yet may be admitted later."""
+        born, stats = graph.find(ALL), graph.stats
+        looked_at = [*self._waiting, *born[self._seen :]]
+        self._seen = len(born)
+        self._waiting = [id for id in looked_at if not (is_ranked(stats[id]) or stats[id]["visits"])]
+        return [id for id in looked_at if is_ranked(stats[id])]
 
 
 def standing(graph: ThoughtGraph, id: str) -> int:
@@ -33,8 +53,10 @@ def standing(graph: ThoughtGraph, id: str) -> int:
     return 2 if graph.stats[id]["value"] == 1.0 else 1
 
 
-def highest_ranked(graph: ThoughtGraph, ids: Sequence[str]) -> str | None:
-    """The one of the highest q among `ids`, one that is surely right before all others; None without any."""
-    stats = graph.stats
-    admitted = set(ranked(graph))
-    return max(ids, key=lambda id: (standing(graph, id), id in admitted, stats[id]["q"]), default=None)
+def highest_ranked(graph: ThoughtGraph, ids: Sequence[str], q: Mapping[str, float]) -> str | None:
+    """The one of the highest q among `ids`; None without any.
+
+    One that is surely right comes before all others, and one that is ranked, which alone has a `q`, before
+    one that is not.
+    """
+    return max(ids, key=lambda id: (standing(graph, id), id in q, q.get(id, 0.0)), default=None)

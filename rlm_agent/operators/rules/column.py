@@ -1,4 +1,4 @@
-"""Columns of numbers: one that grows, and the order of two together."""
+"""Columns of numbers: one that grows, the order of two together, and the place of each in an order."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 class Column:
-    """Numbers of one type; an addition copies them only now and then."""
+    """Numbers of one type; an addition at the end copies them only now and then."""
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self._size = 0
@@ -25,6 +25,10 @@ class Column:
         self._room[self._size] = number
         self._size += 1
 
+    def pop(self) -> None:
+        """Take out the last one."""
+        self._size -= 1
+
 
 def dense(first: npt.NDArray[np.intp], second: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """Pairs as ascending numbers, equal for equal pairs, in the order of the first and then the second."""
@@ -33,3 +37,13 @@ def dense(first: npt.NDArray[np.intp], second: npt.NDArray[np.float64]) -> npt.N
     key = np.empty_like(order)
     key[order] = np.concatenate(([0], np.cumsum(steps)))
     return key
+
+
+def quantiles(key: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """The place of each of these numbers from 0 among them: 1 for the largest, 0 for the least, ½ for one.
+
+    Equal ones share the mean of their ranks.
+    """
+    n, peers = len(key), np.bincount(key)
+    ranks = n - np.cumsum(peers) + (peers - 1) / 2
+    return (1 - ranks / (n - 1)).take(key) if n > 1 else np.array([0.5])

@@ -38,9 +38,9 @@ class Descent:
             return count < self.starts or all_closed(graph, below)
         if count < self.max_children:
             return True
-        q = self.ranking.q(id)
-        better = [child for child in below if self.ranking.q(child) > q]
-        return all_closed(graph, better) and not self.given_up(graph, id)
+        stats, q = graph.stats, self.ranking.q
+        goes_deeper = any(not stats[child]["closed"] and q(child) > q(id) for child in below)
+        return not goes_deeper and not self.given_up(graph, id)
 
     def scores(self, graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:
         """UCT of the children by their q, brought to [0, 1]; the parent is visited once more, as in MCTSr."""

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlm_agent.operators.rules.borda import highest_ranked, ranked, standing
+from rlm_agent.operators.rules.borda import Admissions, highest_ranked, is_ranked, standing
 from rlm_agent.operators.rules.closure import Closure
-from rlm_agent.operators.rules.column import Column, dense
+from rlm_agent.operators.rules.column import Column, dense, quantiles
+from rlm_agent.operators.rules.local import LocalScores
 from rlm_agent.operators.rules.shares import Numbers, Places, Shares
 from rlm_agent.structure.thoughts import Stats, ThoughtGraph, Writes
 
@@ -48,18 +49,16 @@ class Ranking:
         self.said: set[str] = set()
         self.offspring: dict[str, list[str]] = defaultdict(list)
         self.worth: Numbers = np.empty(0)
-        self._alpha = alpha
+        self._admissions = Admissions()
         self._shares = Shares(gamma)
         self._closure = Closure()
         self._known: list[dict[int, float]] = []
-        self._near: list[list[float]] = []
         self._tally = [0, 0, 0]
         self._heights = Column(np.intp)
         self._components = Column(np.intp)
         self._excess = Column(np.float64)
         self._cyclic = False
-        self._share = Column(np.float64)
-        self._local = Column(np.float64)
+        self._local = LocalScores(alpha)
         self._order: Places = np.empty(0, np.intp)
 
     @classmethod
@@ -72,18 +71,19 @@ class Ranking:
         return ranking
 
     def follows(self, graph: ThoughtGraph) -> bool:
-        """Whether what it holds is the beginning of the ranking of a graph."""
-        known, others = len(self.ids), ranked(graph)
-        return known <= len(others) and (not known or others[known - 1] == self.ids[-1])
+        """Whether what it holds is the beginning of the ranking of a graph.
+
+        It is not where a node is tried again that had come further.
+        """
+        return not self.ids or is_ranked(graph.stats[self.ids[-1]])
 
     def take_up(self, graph: ThoughtGraph) -> None:
         """Take up the thoughts that were admitted since."""
-        new = ranked(graph)[len(self.ids) :]
+        new = self._admissions.since(graph)
         for id in new:
             self._add(graph, id)
         if new:
-            mixed = self._share.all * self.quantiles() + self._local.all
-            self.worth = 2 * self._shares.passed_up(mixed) - 1
+            self.worth = 2 * self._shares.passed_up(self._local.mixed(self.quantiles())) - 1
 
     def q(self, id: str) -> float:
         """What a ranked thought is worth, brought to [-1, 1]."""
@@ -92,16 +92,17 @@ class Ranking:
 
     def highest(self, graph: ThoughtGraph, ids: Sequence[str]) -> str | None:
         """The thought of the highest q among `ids`, as `highest_ranked` has it."""
-        return highest_ranked(graph.updated(self.writes(graph)), ids)
+        return highest_ranked(graph, ids, dict(zip(self.ids, self.worth.tolist(), strict=True)))
 
     def ordered(self) -> Places:
         """The numbers of the thoughts by q, the best first; of equal ones the elder first."""
         known, worse = self._order, -self.worth
         if len(known) < len(worse):  # little moves in a round, so that the last order is nearly the new one
             known = np.concatenate((known, np.arange(len(known), len(worse))))
-            known = known[np.argsort(worse[known], kind="stable")]
-            found = worse[known]
-            if ((found[1:] == found[:-1]) & (known[1:] < known[:-1])).any():
+            known = known.take(worse.take(known).argsort(kind="stable"))
+            found = worse.take(known)
+            level = found[1:] == found[:-1]
+            if level.any() and (level & (known[1:] < known[:-1])).any():
                 known = np.argsort(worse, kind="stable")
             self._order = known
         return known
@@ -113,14 +114,8 @@ class Ranking:
 
     def quantiles(self) -> Numbers:
         """The global score Q_g of each thought: 1 for the first, 0 for the last; shape (n,)."""
-        n, key = len(self.ids), self.wins()
-        if n == 1:
-            return np.array([0.5])
-        if self._cyclic:
-            key = dense(key, self._excess.all)
-        peers = np.bincount(key)
-        ranks = n - np.cumsum(peers) + (peers - 1) / 2
-        return np.asarray((1 - ranks / (n - 1))[key])
+        wins = self.wins()
+        return quantiles(dense(wins, self._excess.all) if self._cyclic else wins)
 
     def wins(self) -> Places:
         """The Borda count of each thought: against how many others it wins, directly or through others."""
@@ -135,10 +130,11 @@ class Ranking:
 
     def noted(self, writes: Writes) -> Writes:
         """These writes of statistics, with the q of the thoughts that they are of."""
-        ranked = (id for id in writes.stats if id in self.place)
-        return writes.followed_by(
-            Writes({}, {id: Stats({**writes.stats[id], "q": self.q(id)}) for id in ranked})
-        )
+        place, q = self.place, self.q
+        stats = {
+            id: Stats({**stats, "q": q(id)}) if id in place else stats for id, stats in writes.stats.items()
+        }
+        return Writes(writes.thoughts, stats)
 
     def _add(self, graph: ThoughtGraph, id: str) -> None:
         new, height = len(self.ids), standing(graph, id)
@@ -146,12 +142,12 @@ class Ranking:
         self.said.add(graph.thoughts[id]["text"].strip())
         self._heights.append(height)
         self._tally[height] += 1
-        said = graph.stats[id].get("preferences", {})
-        heights = self._heights.all
-        met = [other for other in said if other in self.place and heights[self.place[other]] == height]
-        self._known.append({self.place[other]: said[other] for other in met})
-        for other in met:
-            self._known[self.place[other]][new] = graph.stats[other]["preferences"][id]
+        heights, place = self._heights.all, self.place
+        said = [(place[other], p) for other, p in graph.stats[id]["preferences"].items() if other in place]
+        known = {other: p for other, p in said if heights[other] == height}
+        self._known.append(known)
+        for other, p in known.items():
+            self._known[other][new] = 1 - p
         self._components.append(new)
         self._excess.append(0.0)
         self._compare(new)
@@ -187,18 +183,14 @@ class Ranking:
         """Enter a new one under its parent, and what is known of the two into their local scores."""
         elder = self.place.get(parent or "")
         self._shares.add(elder)
-        self._near.append([])
-        self._share.append(1.0)
-        self._local.append(0.0)
+        self._local.add()
         if parent is not None:
             self.offspring[parent].append(self.ids[new])
         if elder is None:
             return
         for one, other in ((new, elder), (elder, new)):
             if (p := self._between(one, other)) is not None:
-                self._near[one].append(p)
-                self._share.all[one] = self._alpha
-                self._local.all[one] = (1 - self._alpha) * (math.fsum(self._near[one]) / len(self._near[one]))
+                self._local.note(one, p)
 
     def _between(self, one: int, other: int) -> float | None:
         """P(one ≻ other), as far as it is known."""

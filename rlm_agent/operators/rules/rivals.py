@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from rlm_agent.operators.rules.borda import standing
 from rlm_agent.operators.rules.ranking import Ranking
 from rlm_agent.structure.thoughts import ThoughtGraph
@@ -26,13 +28,14 @@ def new_pairs(graph: ThoughtGraph, ids: Sequence[str], ranking: Ranking, most: i
 
 
 def _rivals(graph: ThoughtGraph, id: str, ranking: Ranking, newer: Sequence[str], most: int) -> list[str]:
-    others, parent = ranking.open_to_doubt(), ranking.place.get(graph.thoughts[id]["parent"] or "", -1)
-    far = others[others != parent]
-    near = [ranking.ids[parent]] if len(far) < len(others) else []
+    far, parent = ranking.open_to_doubt(), graph.thoughts[id]["parent"] or ""
+    near = list[str]()
+    for place in np.flatnonzero(far == ranking.place.get(parent, -1)):  # one at most
+        far, near = np.concatenate((far[:place], far[place + 1 :])), [parent]
     left = min(most - len(near), len(far) + len(newer))
     picked = [number * (len(far) + len(newer)) // left for number in range(left)]
     if not newer:
-        return near + [ranking.ids[place] for place in far[picked].tolist()]
+        return near + [ranking.ids[place] for place in far.take(picked).tolist()]
     better = int((ranking.worth[far] >= _UNRANKED).sum())
     names = [ranking.ids[one] for one in far.tolist()]
     names[better:better] = newer

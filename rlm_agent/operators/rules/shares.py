@@ -1,6 +1,5 @@
 """Shares of children in the values of their parents, for a whole forest at once."""
 
-from bisect import insort
 from typing import Any
 
 import numpy as np
@@ -19,36 +18,37 @@ class Shares:
     """The edges of a forest whose nodes are numbered in the order of their birth, and γ.
 
     Q ← (1 − γ) · Q + γ · Q_child for each child in the order of its birth, bottom up (LLaMA-Berry, arXiv
-    2410.02884). Edges to the n-th children of one depth do not wait for each other and are taken together.
+    2410.02884). An edge has its turn once those to the elder siblings and to the child's own children have
+    had theirs; edges of one turn are taken together.
     """
 
     def __init__(self, gamma: float) -> None:
         self._gamma = gamma
-        self._depths: list[int] = []
-        self._children: list[int] = []
-        self._order: list[tuple[int, int]] = []
-        self._edges: dict[tuple[int, int], _Edges] = {}
+        self._parents: list[int | None] = []
+        self._children: list[list[int]] = []
+        self._turn: list[int] = []
+        self._place: list[int] = []
+        self._turns: list[_Edges] = []
 
     def add(self, parent: int | None) -> None:
         """One more node, as the last child of `parent` so far."""
-        new = len(self._depths)
-        self._depths.append(0 if parent is None else self._depths[parent] + 1)
-        self._children.append(0)
+        new = len(self._parents)
+        self._parents.append(parent)
+        self._children.append([])
+        self._turn.append(-1)
+        self._place.append(0)
         if parent is None:
             return
-        group = (-self._depths[new], self._children[parent])
-        self._children[parent] += 1
-        if group not in self._edges:
-            insort(self._order, group)
-            self._edges[group] = _Edges()
-        self._edges[group].add(parent, new)
+        self._children[parent].append(new)
+        node = new
+        while (parent := self._parents[node]) is not None and self._put_off(parent, node):
+            node = parent
 
     def passed_up(self, values: Numbers) -> Numbers:
         """The values of all nodes, each with its share of its children's."""
         found, keep, gamma = values.copy(), 1 - self._gamma, self._gamma
         one: Any = found.data
-        for group in self._order:
-            edges = self._edges[group]
+        for edges in self._turns:
             if edges.many:
                 parents, children = edges.places
                 found[parents] = keep * found[parents] + gamma * found[children]
@@ -56,6 +56,33 @@ class Shares:
             for parent, child in edges.pairs:
                 one[parent] = keep * one[parent] + gamma * one[child]
         return found
+
+    def _put_off(self, parent: int, child: int) -> bool:
+        """Give the edge to a child its turn, and its younger siblings theirs; whether the last one moved."""
+        siblings = self._children[parent]
+        at = siblings.index(child)
+        last = self._turn[siblings[at - 1]] if at else -1
+        for sibling in siblings[at:]:
+            last = max(last, self._done(sibling)) + 1
+            if self._turn[sibling] == last:
+                return False
+            self._move(parent, sibling, last)
+        return True
+
+    def _done(self, node: int) -> int:
+        """The last turn of the edges to the children of a node; -1 without any."""
+        children = self._children[node]
+        return self._turn[children[-1]] if children else -1
+
+    def _move(self, parent: int, child: int, turn: int) -> None:
+        before = self._turn[child]
+        if before >= 0:
+            moved = self._turns[before].take_out(self._place[child])
+            self._place[moved] = self._place[child]
+        if turn == len(self._turns):
+            self._turns.append(_Edges())
+        self._turn[child], self._place[child] = turn, len(self._turns[turn].pairs)
+        self._turns[turn].add(parent, child)
 
 
 class _Edges:
@@ -76,7 +103,16 @@ class _Edges:
         return self._parents.all, self._children.all
 
     def add(self, parent: int, child: int) -> None:
-        """One more."""
+        """One more, at the end."""
         self.pairs.append((parent, child))
         self._parents.append(parent)
         self._children.append(child)
+
+    def take_out(self, place: int) -> int:
+        """Take out the edge at a place, into which the last one moves; the child of that."""
+        parent, child = self.pairs[place] = self.pairs[-1]
+        self._parents.all[place], self._children.all[place] = parent, child
+        self.pairs.pop()
+        self._parents.pop()
+        self._children.pop()
+        return child
