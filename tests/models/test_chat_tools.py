@@ -121,13 +121,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"width": 64, "layers": 1, "heads": 2, "feed_forward": 96, "context": 64}
     decoder = Decoder(DecoderConfig(vocabulary=tokenizer.get_vocab_size(), **sizes))
     path = tmp_path_factory.mktemp("chat") / "chat.gguf"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "SPECIAL_TOKENS", names)
-        export.export_gguf(decoder, tokenizer, path, identity=export.Identity(task=None), quantize="f32")
+    export.export_gguf(decoder, tokenizer, path, identity=export.Identity(task=None), quantize="f32")
     kinds = gguf.GGUFReader(path, "r+").get_field("tokenizer.ggml.token_type")
     assert kinds is not None
-    for name in DEFINED:
-        kinds.parts[kinds.data[names.index(name)]][0] = gguf.TokenType.USER_DEFINED
+    for place, name in enumerate(names):
+        kind = gguf.TokenType.CONTROL if name in CONTROL else gguf.TokenType.USER_DEFINED
+        kinds.parts[kinds.data[place]][0] = kind
     return path
 
 
