@@ -24,7 +24,12 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody, "description": "The request cannot be answered."},
     "5XX": {"model": ErrorBody, "description": "The model or the server failed."},
 }
-_STREAM: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+_STREAM: dict[str, Any] = {"content": {"text/event-stream": {"schema": _EVENT}}}
 
 
 class ModelCard(BaseModel):
