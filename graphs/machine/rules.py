@@ -75,10 +75,10 @@ class Rules:
     in a node that is named for the operator `expand_as`, and `evaluate` judges those that are fresh. `prune`
     and `backpropagate` write statistics after that and are no nodes of the graph where they are None; with
     `at_once` they do so within the node `evaluate`, and the next round is planned there, too, since a
-    superstep takes longer than any of them. `answer`
-    picks among the thoughts that ended a chain, and `rounds` bounds the passes through the loop. With
-    `distinct`, siblings differ as far as the policy can see to it; with `traced`, thoughts note how sure it
-    was of them. `narrate` says, in the end, what reasoning stands beside the answer of the best thought.
+    superstep takes longer than any of them. `answer` picks among the thoughts that ended a chain, and
+    `rounds` bounds the passes through the loop. With `distinct`, siblings differ as far as the policy can see
+    to it; with `traced`, thoughts note how sure it was of them. `narrate` says, in the end, what reasoning
+    stands beside the answer of the best thought.
     """
 
     select: Callable[[Search], Plan]

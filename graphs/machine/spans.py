@@ -18,7 +18,7 @@ from langchain_core.tracers.base import BaseTracer
 from rlm_agent.models.drive import Asking, Generate
 from rlm_agent.models.langchain.chat_policy import ChatModelPolicy
 from rlm_agent.models.langchain.messages import as_langchain
-from rlm_agent.models.protocols import Completion, Composite, Policy, Request
+from rlm_agent.models.protocols import Completion, Policy, Request, is_composite
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class _Tracing:
 
     def begin(self, question: Generate) -> list[CallbackManagerForLLMRun]:
         """A run for each completion that is asked for, unless others tell of them."""
-        if isinstance(question.policy, ChatModelPolicy | Composite):
+        if isinstance(question.policy, ChatModelPolicy) or is_composite(question.policy):
             return []
         return [self._begun(question.policy, request) for request in question.requests]
 

@@ -103,10 +103,10 @@ class Cache:
         """A live sequence is needed no more; what it holds stays cached."""
         if tokens:
             self._place(sequence, tokens, adapter)
-        if tokens and self._tree.settle(sequence):
-            self._cells.rest(sequence)
-        else:
-            self._cells.drop(sequence)
+            if self._tree.settle(sequence):
+                self._cells.rest(sequence)
+                return
+        self._cells.drop(sequence)
 
     def remember(self, sequence: int, tokens: Tokens, adapter: str | None, output: Output) -> None:
         """Keep the output after the tokens of a live sequence, and let others fork it."""
