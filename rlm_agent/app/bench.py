@@ -53,6 +53,10 @@ def engine(
         typer.Option(min=1, help="Threads of the library and the server, where they shall differ."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides the tree and every draw.")] = 0,
+    contender: Annotated[
+        list[str] | None,
+        typer.Option(help="Who takes part, by name, one or more times; else all do."),
+    ] = None,
     models: Annotated[Path | None, typer.Option(help="Keep models of random weights in this folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")] = None,
@@ -63,7 +67,17 @@ def engine(
 
     if out is not None:
         require_place(out)
-    plan = Plan(_workload(workload), prompt, branches, expansions, rounds, threads, peer_threads, seed)
+    plan = Plan(
+        _workload(workload),
+        prompt,
+        branches,
+        expansions,
+        rounds,
+        threads,
+        peer_threads,
+        seed,
+        only=contender or (),
+    )
     with stoppable("nothing was saved"), tempfile.TemporaryDirectory() as scratch:
         path = _path(model, models or Path(scratch))
         report = {"model": model, **_measure(path, plan)}

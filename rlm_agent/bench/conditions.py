@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import rlm_agent
+from rlm_agent.models.gguf.engine.pace import cores
 from rlm_agent.models.gguf.file import ModelFile, binding
 
 
@@ -41,11 +42,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def half_of_memory() -> int:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from rlm_agent.bench.conditions import conditions, cores
+from rlm_agent.bench.conditions import conditions
 from rlm_agent.bench.contenders.bare import MOST_EXPANSIONS, BareContender
 from rlm_agent.bench.contenders.base import Contender, Setting
 from rlm_agent.bench.contenders.engine import BusyContender, EngineContender, TogetherContender
@@ -15,8 +15,9 @@ from rlm_agent.bench.contenders.server import ServerContender
 from rlm_agent.bench.contenders.value import ValueContender
 from rlm_agent.bench.running import Turn, race, ratios, summary
 from rlm_agent.bench.workload import Tree, make_tree
+from rlm_agent.models.gguf.engine.pace import cores
 from rlm_agent.models.gguf.file import ModelFile, binding
-from rlm_agent.structure.errors import InputError, MissingExtraError
+from rlm_agent.structure.errors import InputError, MissingExtraError, UnknownNameError
 
 Workload = Literal["tree", "searches", "busy", "value"]
 SEARCHES = 8
@@ -34,7 +35,8 @@ _SERVERS = {"server, 4 slots": 4, "server, 16 slots": 16}
 class Plan:
     """What is to be measured; `prompt` in tokens.
 
-    `threads` is None for what each takes by itself, `peer_threads` None for the same as `threads`.
+    `threads` is None for what each takes by itself, `peer_threads` None for the same as `threads`. `only` are
+    the names of those who shall take part; empty for all.
     """
 
     workload: Workload = "tree"
@@ -45,6 +47,7 @@ class Plan:
     threads: int | None = None
     peer_threads: int | None = None
     seed: int = 0
+    only: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class Line:
 def line_up(path: Path, plan: Plan) -> tuple[Line, dict[str, Any]]:
     """Who takes part with the model at `path`, and the settings to be reported.
 
-    Raises `InputError` for trees that the model's context cannot hold or that are too large.
+    Raises `InputError` for trees that the model's context cannot hold or that are too large, and
+    `UnknownNameError` for those who shall take part and are not there.
     """
     peer_threads = plan.peer_threads or plan.threads
     file = ModelFile(path)
@@ -72,8 +76,10 @@ def line_up(path: Path, plan: Plan) -> tuple[Line, dict[str, Any]]:
     cells, longest = sum(tree.cells for tree in trees), max(tree.longest for tree in trees)
     setting = Setting(path, plan.threads, cells, longest)
     if plan.workload == "tree":
-        return _tree(setting, replace(setting, threads=peer_threads), trees), settings
-    return _against_itself(setting, plan.workload, trees), settings
+        line = _tree(setting, replace(setting, threads=peer_threads), trees)
+    else:
+        line = _against_itself(setting, plan.workload, trees)
+    return _only(line, plan.only), settings
 
 
 def measure(
@@ -155,6 +161,15 @@ def _tree(setting: Setting, peer: Setting, trees: list[Tree]) -> Line:
         "engine, not exact": {**others, "bare": ["bare, not exact"]},
     }
     return Line(contenders, trees, told, left_out)
+
+
+def _only(line: Line, names: Sequence[str]) -> Line:
+    """The same without those who shall not take part."""
+    known = {contender.name: contender for contender in line.contenders}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f"nobody here is called {name!r}; choose among: {'; '.join(known)}")
+    return replace(line, contenders=[known[name] for name in names]) if names else line
 
 
 def _against_itself(setting: Setting, workload: Workload, trees: list[Tree]) -> Line:

@@ -36,12 +36,12 @@ def make_random_model(path: Path, sizes: Sizes, seed: int = 0) -> None:
     with gguf_writer(path, "llama") as writer:
         writer.add_name("random weights")
         add_sizes(writer, sizes)
-        _add_vocabulary(writer, sizes.vocabulary)
+        add_letters(writer, sizes.vocabulary)
         _add_weights(writer, sizes, seed)
 
 
-def _add_vocabulary(writer: "gguf.GGUFWriter", count: int) -> None:
-    """A byte-level BPE: control tokens, one token a byte, then pairs and triples of letters."""
+def add_letters(writer: "gguf.GGUFWriter", count: int) -> None:
+    """A byte-level BPE of `count` tokens: those that control, one a byte, pairs and triples of letters."""
     letters = list(ascii_letters)
     pairs = list(product(letters, letters))
     triples = ((a + b, c) for (a, b), c in product(pairs, letters))

@@ -57,6 +57,20 @@ def test_report_holds_all_contenders_ratios_and_settings(
     assert report["settings"]["parameters"] == 90_432
 
 
+def test_only_those_named_take_part(run: Any, random_model: Path) -> None:
+    chosen = ("--contender", "generate, all threads", "--contender", "engine")
+    report = json.loads(run("--model", str(random_model), *SMALL, *chosen, "--json").out)
+    assert [row["contender"] for row in report["results"]] == ["generate, all threads", "engine"]
+    assert list(report["ratios"]) == ["engine"]
+    assert list(report["ratios"]["engine"]) == ["generate, all threads"]
+
+
+def test_an_unknown_contender_is_refused_with_those_there_are(run: Any, random_model: Path) -> None:
+    done = run("--model", str(random_model), *SMALL, "--workload", "busy", "--contender", "server")
+    assert done.code != 0
+    assert done.err.strip().endswith("'server'; choose among: busy machine; idle machine")
+
+
 def test_missing_server_is_left_out_and_its_extra_named(
     run: Any, random_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

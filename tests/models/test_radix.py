@@ -99,7 +99,7 @@ class Machine(RuleBasedStateMachine):
         for node in nodes:
             assert all(sequence not in self.idle for sequence in through[node])
             assert bool(node.live) == bool(through[node])
-            node.aside = Blob(node.start, node.end, b"")
+            node.aside = Blob(node.start, node.end, ())
         before = self.inside()
         self.drop(self.tree.put_aside())
         assert not self.idle
@@ -167,7 +167,7 @@ def test_what_was_put_aside_before_the_kept_length_outlives_a_release() -> None:
     tree.place(1, (1, 1), None, 1)
     tree.settle(1)
     for node in tree.inside():
-        node.aside = Blob(node.start, node.end, b"")
+        node.aside = Blob(node.start, node.end, ())
     tree.put_aside()
     assert tree.forget((1, 1), 1, None) == []
     assert tree.match((1, 1), None, 2).length == 1

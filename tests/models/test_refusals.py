@@ -4,10 +4,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rlm_agent.bench.models import SIZES, make_random_model
 from rlm_agent.models.gguf.engine.engine import Engine
 from rlm_agent.models.gguf.engine.jobs import Job, Result
 from rlm_agent.models.gguf.file import ModelFile
@@ -37,6 +39,21 @@ engine.close()
 """
 
 
+POOR = """
+import resource, sys
+from pathlib import Path
+from rlm_agent.models.gguf.file import ModelFile, binding
+from rlm_agent.structure.errors import RlmError
+binding()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]), -1))
+try:
+    ModelFile(Path(sys.argv[1]))
+except RlmError as error:
+    print(type(error).__name__, error)
+"""
+
+
 def asked(count: int) -> list[Job]:
     return [Job((*PROMPT, 50 + index), 12, seed=index, ends=False) for index in range(count)]
 
@@ -56,7 +73,7 @@ def test_files_that_are_no_model_are_refused_with_a_remedy(tmp_path: Path) -> No
         empty: "name a .gguf file",
         missing: "name an existing .gguf file",
         tmp_path: "name an existing .gguf file",
-        other: "download or export it again",
+        other: "install a newer llama-cpp-python, or take another model",
     }.items():
         with pytest.raises(ModelFileError, match=remedy) as refused:
             Engine(path)
@@ -95,3 +112,19 @@ def test_a_context_that_memory_does_not_suffice_for_is_told_and_others_go_on(tin
     assert told.startswith(f"{DecodeError.__name__} llama.cpp cannot make a context of 50000000 cells")
     assert told.endswith("ask for a smaller context")
     assert written == "5"
+
+
+def test_weights_that_memory_does_not_suffice_for_are_told_from_a_damaged_file(tmp_path: Path) -> None:
+    """In another process, whose address space is bounded."""
+    path = tmp_path / "large.gguf"
+    make_random_model(path, replace(SIZES["5m"], layers=40))
+    done = subprocess.run(
+        [sys.executable, "-c", POOR, str(path), str(path.stat().st_size // 2)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    told = f"{ModelFileError.__name__} {path} cannot be loaded: there is not enough memory for its weights"
+    assert done.stdout.startswith(told)
+    ModelFile(path).close()

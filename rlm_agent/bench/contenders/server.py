@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_agent.bench.conditions import cores, half_of_memory
+from rlm_agent.bench.conditions import half_of_memory
 from rlm_agent.bench.contenders.base import Setting
 from rlm_agent.bench.workload import LENGTH, Branch, Tokens, Tree, grow
+from rlm_agent.models.gguf.engine.pace import cores
 from rlm_agent.structure.errors import DecodeError, MissingExtraError
 
 _QUIET = 0

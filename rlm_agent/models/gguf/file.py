@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rlm_agent.models.gguf.complaints import start, why_not_loaded
 from rlm_agent.models.gguf.header import check_metadata
 from rlm_agent.structure.errors import MissingExtraError, ModelFileError
 
 _MAGIC = b"GGUF"
 _HASHED_BYTES = 1 << 20
-_callbacks: list[Any] = []  # llama.cpp keeps a bare pointer to its log callback
 
 
 def binding() -> ModuleType:
@@ -21,10 +21,7 @@ def binding() -> ModuleType:
         from llama_cpp import llama_cpp as lib
     except ImportError as error:
         raise MissingExtraError("llama-cpp-python", "local") from error
-    if not _callbacks:
-        _callbacks.append(lib.llama_log_callback(lambda level, text, data: None))
-        lib.llama_log_set(_callbacks[0], ctypes.c_void_p(0))
-        lib.llama_backend_init()
+    start(lib)
     return lib
 
 
@@ -50,12 +47,11 @@ class ModelFile:
         params.n_gpu_layers = self.gpu_layers
         params.check_tensors = True
         params.vocab_only = self.vocabulary_only
-        self.handle = lib.llama_model_load_from_file(str(self.path).encode(), params)
+        self.handle, reason = why_not_loaded(
+            lambda: lib.llama_model_load_from_file(str(self.path).encode(), params)
+        )
         if not self.handle:
-            raise ModelFileError(
-                f"{self.path} cannot be loaded: it is truncated, damaged or of an architecture that this "
-                "llama.cpp does not know; download or export it again"
-            )
+            raise ModelFileError(f"{self.path} cannot be loaded: {reason}")
         self.vocabulary = lib.llama_model_get_vocab(self.handle)
         self.metadata = _read_metadata(lib, self.handle)
 

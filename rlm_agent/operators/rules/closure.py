@@ -48,7 +48,11 @@ class Closure:
         new, bit = self.size, self.size % _WORD
         self._make_room(new)
         self.size += 1
-        own = np.array((self._union(_REACHED, below), self._union(_ABOVE, above)))
+        own = np.zeros((2, self._words + 1), np.uint64)
+        if below:
+            np.bitwise_or.reduce(self._sets(_REACHED, below), axis=0, out=own[_REACHED])
+        if above:
+            np.bitwise_or.reduce(self._sets(_ABOVE, above), axis=0, out=own[_ABOVE])
         if below and above:
             self._join(above, own)
         own[:, -1] |= np.uint64(1 << bit)
@@ -63,7 +67,9 @@ class Closure:
     def _make_room(self, new: int) -> None:
         """Be ready for one more node, the `new`-th: it begins another word where the last one is full."""
         if new == len(self._counts):
-            self._rows = np.pad(self._rows, ((0, 0), (0, new), (0, self._rows.shape[2])))
+            known = self._rows
+            self._rows = np.zeros((2, 2 * new, 2 * known.shape[2]), np.uint64)  # pages of zeros are free
+            self._rows[:, :new, : known.shape[2]] = known
             self._latest = np.pad(self._latest, ((0, 0), (0, new)))
             self._counts = np.pad(self._counts, (0, new))
         if new and new % _WORD == 0:
@@ -79,25 +85,17 @@ class Closure:
             return
         targets = np.flatnonzero(self._flags(np.bitwise_or.reduce(lacking, axis=0)))
         reaching = self._sets(_ABOVE, targets)
-        gained = up & ~reaching
-        sources = np.flatnonzero(self._flags(np.bitwise_or.reduce(gained, axis=0)))
-        gains = gained[:, sources // _WORD] >> (sources % _WORD).astype(np.uint64) & np.uint64(1)
-        self._counts[sources] += gains.sum(axis=0, dtype=np.intp)
+        sources = np.flatnonzero(self._flags(up & ~np.bitwise_and.reduce(reaching, axis=0)))
+        reached = self._sets(_REACHED, sources) | down
+        self._counts[sources] = np.bitwise_count(reached).sum(axis=1)
         self._put(_ABOVE, targets, reaching | up)
-        self._put(_REACHED, sources, self._sets(_REACHED, sources) | down)
+        self._put(_REACHED, sources, reached)
 
     def _sets(self, relation: int, nodes: Sequence[int] | Places) -> Bits:
         """What `nodes` are related to, shape (nodes, words): whole words, and the last one."""
         sets: Bits = self._rows[relation].take(nodes, axis=0)[:, : self._words + 1]  # faster than an index
         sets[:, -1] = self._latest[relation].take(nodes)
         return sets
-
-    def _union(self, relation: int, nodes: Sequence[int]) -> Bits:
-        """Whatever one of `nodes` is related to, shape (words,)."""
-        if not nodes:
-            return np.zeros(self._words + 1, np.uint64)
-        union: Bits = np.bitwise_or.reduce(self._sets(relation, nodes), axis=0)
-        return union
 
     def _put(self, relation: int, nodes: Places, sets: Bits) -> None:
         """Let `nodes` be related to these."""

@@ -45,5 +45,10 @@ def quantiles(key: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
     Equal ones share the mean of their ranks.
     """
     n, peers = len(key), np.bincount(key)
-    ranks = n - np.cumsum(peers) + (peers - 1) / 2
-    return (1 - ranks / (n - 1)).take(key) if n > 1 else np.array([0.5])
+    if n == 1:
+        return np.array([0.5])
+    ends = np.cumsum(peers)
+    ends += ends - peers
+    shares = (2 * n - 1 - ends) / (2 * (n - 1))  # twice the rank from 0, among twice as many
+    np.subtract(1, shares, out=shares)
+    return shares.take(key)

@@ -38,8 +38,8 @@ class Descent:
             return count < self.starts or all_closed(graph, below)
         if count < self.max_children:
             return True
-        stats, q = graph.stats, self.ranking.q
-        goes_deeper = any(not stats[child]["closed"] and q(child) > q(id) for child in below)
+        stats, q, own = graph.stats, self.ranking.q, self.ranking.q(id)
+        goes_deeper = any(q(child) > own and not stats[child]["closed"] for child in below)
         return not goes_deeper and not self.given_up(graph, id)
 
     def scores(self, graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:

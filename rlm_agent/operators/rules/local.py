@@ -39,5 +39,7 @@ class LocalScores:
         self._added.all[one] = (1 - self._alpha) * (math.fsum(known) / len(known))
 
     def mixed(self, overall: Numbers) -> Numbers:
-        """The global scores Q_g with the local ones mixed in, shape (n,)."""
-        return np.asarray(self._factor.all * overall + self._added.all)
+        """The global scores Q_g with the local ones mixed in, in place; shape (n,)."""
+        overall *= self._factor.all
+        overall += self._added.all
+        return overall

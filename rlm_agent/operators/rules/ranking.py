@@ -11,6 +11,7 @@ be made again at any time. A new solution costs a few operations on arrays with 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class Ranking:
         self.said: set[str] = set()
         self.offspring: dict[str, list[str]] = defaultdict(list)
         self.worth: Numbers = np.empty(0)
+        self._q: Any = self.worth.data  # which has single numbers faster
         self._admissions = Admissions()
         self._shares = Shares(gamma)
         self._closure = Closure()
@@ -83,12 +85,15 @@ class Ranking:
         for id in new:
             self._add(graph, id)
         if new:
-            self.worth = 2 * self._shares.passed_up(self._local.mixed(self.quantiles())) - 1
+            worth = self._shares.passed_up(self._local.mixed(self.quantiles()))
+            worth *= 2
+            worth -= 1
+            self.worth, self._q = worth, worth.data
 
     def q(self, id: str) -> float:
         """What a ranked thought is worth, brought to [-1, 1]."""
-        worth: float = self.worth.item(self.place[id])
-        return worth
+        q: float = self._q[self.place[id]]
+        return q
 
     def highest(self, graph: ThoughtGraph, ids: Sequence[str]) -> str | None:
         """The thought of the highest q among `ids`, as `highest_ranked` has it."""

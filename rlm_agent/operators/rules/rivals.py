@@ -29,13 +29,14 @@ def new_pairs(graph: ThoughtGraph, ids: Sequence[str], ranking: Ranking, most: i
 
 def _rivals(graph: ThoughtGraph, id: str, ranking: Ranking, newer: Sequence[str], most: int) -> list[str]:
     far, parent = ranking.open_to_doubt(), graph.thoughts[id]["parent"] or ""
-    near = list[str]()
-    for place in np.flatnonzero(far == ranking.place.get(parent, -1)):  # one at most
-        far, near = np.concatenate((far[:place], far[place + 1 :])), [parent]
-    left = min(most - len(near), len(far) + len(newer))
-    picked = [number * (len(far) + len(newer)) // left for number in range(left)]
+    at = np.flatnonzero(far == ranking.place.get(parent, -1)).tolist()  # one at most
+    near, others = [parent] * len(at), len(far) - len(at) + len(newer)
+    left = min(most - len(near), others)
+    picked = [number * others // left for number in range(left)]
     if not newer:
+        picked = [place + (at != [] and place >= at[0]) for place in picked]
         return near + [ranking.ids[place] for place in far.take(picked).tolist()]
+    far = np.delete(far, at)
     better = int((ranking.worth[far] >= _UNRANKED).sum())
     names = [ranking.ids[one] for one in far.tolist()]
     names[better:better] = newer

@@ -10,7 +10,7 @@ from rlm_agent.operators.rules.column import Column
 Numbers = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
-_FEW = 32
+_FEW = 16
 """Up to so many edges are faster one by one than by arrays."""
 
 
@@ -45,17 +45,21 @@ class Shares:
             node = parent
 
     def passed_up(self, values: Numbers) -> Numbers:
-        """The values of all nodes, each with its share of its children's."""
-        found, keep, gamma = values.copy(), 1 - self._gamma, self._gamma
-        one: Any = found.data
+        """Give the values of all nodes their shares of their children's, in place."""
+        keep, gamma = 1 - self._gamma, self._gamma
+        one: Any = values.data
         for edges in self._turns:
-            if edges.many:
+            if len(edges.pairs) > _FEW:
                 parents, children = edges.places
-                found[parents] = keep * found[parents] + gamma * found[children]
+                kept, given = values.take(parents), values.take(children)
+                kept *= keep
+                given *= gamma
+                kept += given
+                values[parents] = kept
                 continue
             for parent, child in edges.pairs:
                 one[parent] = keep * one[parent] + gamma * one[child]
-        return found
+        return values
 
     def _put_off(self, parent: int, child: int) -> bool:
         """Give the edge to a child its turn, and its younger siblings theirs; whether the last one moved."""
@@ -91,11 +95,6 @@ class _Edges:
     def __init__(self) -> None:
         self.pairs: list[tuple[int, int]] = []
         self._parents, self._children = Column(np.intp), Column(np.intp)
-
-    @property
-    def many(self) -> bool:
-        """Whether arrays are the faster way."""
-        return len(self.pairs) > _FEW
 
     @property
     def places(self) -> tuple[Places, Places]:

@@ -243,4 +243,4 @@ class Cache:
         return piece.end - self._pages.down(piece.start)
 
     def _bytes(self, piece: Piece) -> int:
-        return len(piece.blob.data) * self._aside(piece) // (piece.blob.end - piece.blob.start)
+        return piece.blob.size * self._aside(piece) // (piece.blob.end - piece.blob.start)

@@ -4,27 +4,32 @@ llama.cpp chooses cells itself: the first free ones. So that rows come to lie in
 other cells below the top are taken, and those that a batch shall fill are freed right before it.
 """
 
-import ctypes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from rlm_agent.models.gguf.engine.blobs import Blobs
 from rlm_agent.models.gguf.engine.pages import Page, Pages, Taken
 from rlm_agent.models.gguf.engine.radix import Blob, Piece
 from rlm_agent.models.gguf.file import binding
-from rlm_agent.structure.errors import DecodeError
 
 LIMIT = 256
 """llama.cpp's own limit of sequences."""
 
-MAX_SEQUENCES = LIMIT - 2
+MAX_SEQUENCES = LIMIT - 4
 """How many can be open in pages of one cell."""
 
 _KEEPERS = 64
 """Sequences that keep the free lanes of longer pages: more than jobs, and pages of a batch, at once."""
 
-_HELD, SPARE = LIMIT - 2, LIMIT - 1
-"""One holds the cells that nobody wants any more; the other gives a lone row company and moves segments."""
+SPARE, _PART = LIMIT - 1, LIMIT - 2
+"""One gives a lone row company, and both are on the way where segments move."""
+
+_HELD, _GUARD = LIMIT - 3, LIMIT - 4
+"""Who holds the cells that nobody wants any more; for sliding windows the second one holds all others, too.
+
+A cell that one sequence alone holds, and that has left its window, would be given to others by llama.cpp.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,8 @@ class Cells:
 
     def __init__(self, handle: Any, size: int, page: int = 1, blanks: Sequence[Blob] = ()) -> None:
         self._lib = binding()
-        self._handle = handle
         self._memory = self._lib.llama_get_memory(handle)
+        self._blobs = Blobs(handle, SPARE)
         self._sequences = MAX_SEQUENCES - (_KEEPERS if page > 1 else 0)
         self.pages = Pages(page, size, list(range(self._sequences, MAX_SEQUENCES)))
         self._blanks = blanks
@@ -100,23 +105,16 @@ class Cells:
     def shorten(self, sequence: int, length: int) -> None:
         """Forget what a sequence holds from position `length` on; it is fed no more, but may be forked."""
         self.rest(sequence)
-        self._pass_on(sequence, _HELD, length)
+        self._give_up(sequence, length)
 
     def rest(self, sequence: int) -> None:
         """A sequence is fed no more; it may be forked."""
         if (page := self.pages.leave(sequence)) is not None:
-            self._pass_on(page.keeper, _HELD)
+            self._give_up(page.keeper)
 
     def save(self, sequence: int, start: int, end: int) -> Blob:
         """A copy of the cells that a sequence holds, from the page of position `start` on to before `end`."""
-        lib, memory, handle = self._lib, self._memory, self._handle
-        start = self.pages.down(start)
-        lib.llama_memory_seq_cp(memory, sequence, SPARE, start, end)
-        size = lib.llama_state_seq_get_size(handle, SPARE)
-        data = (ctypes.c_uint8 * size)()
-        lib.llama_state_seq_get_data(handle, data, size, SPARE)
-        lib.llama_memory_seq_rm(memory, SPARE, -1, -1)
-        return Blob(start, end, data)
+        return self._blobs.save(sequence, self.pages.down(start), end)
 
     def load(self, move: Move) -> None:
         """Let sequences hold the positions of a piece, to the bit as they were; nothing is computed."""
@@ -128,7 +126,7 @@ class Cells:
             self._lib.llama_memory_seq_cp(self._memory, SPARE, sequence, start, whole)
         for sequence in own:
             self._lib.llama_memory_seq_cp(self._memory, SPARE, sequence, whole, end)
-        self._pass_on(SPARE, _HELD)
+        self._give_up(SPARE)
         fits = piece.blob.end == end
         self._fill_page(piece.blob.end, own[0] if own and fits else None)
         if own and (not fits or len(ending) > 1):
@@ -167,6 +165,12 @@ class Cells:
         pages.settle(taken)
         return sorted(range(len(rows)), key=taken.cells.__getitem__)
 
+    def keep(self, rows: Sequence[Row]) -> None:
+        """Let the cells of rows that were fed stay taken, even if they leave a sliding window."""
+        if self._blobs.window:
+            for row in rows:
+                self._guard(row.sequence, row.position, row.position + 1)
+
     def free_spare(self) -> None:
         """Free the cell of a row that gave company."""
         self._lib.llama_memory_seq_rm(self._memory, SPARE, -1, -1)
@@ -179,11 +183,18 @@ class Cells:
         """Let a sequence go on with a copy of a part of a page."""
         self._bring(tail)
         self._lib.llama_memory_seq_cp(self._memory, SPARE, sequence, -1, -1)
-        self._pass_on(SPARE, _HELD)
+        self._give_up(SPARE)
         self._fill_page(tail.end, sequence)
 
     def _bring(self, blob: Blob) -> None:
-        self._set(blob, SPARE)
+        first, *others = blob.parts
+        self._blobs.load(first, SPARE)
+        self._guard(SPARE)
+        for part in others:
+            self._blobs.load(part, _PART)
+            self._lib.llama_memory_seq_cp(self._memory, _PART, SPARE, -1, -1)
+            self._guard(SPARE)
+            self._lib.llama_memory_seq_rm(self._memory, _PART, -1, -1)
         self.pages.top += blob.end - blob.start
 
     def _fill_page(self, end: int, sequence: int | None) -> None:
@@ -192,21 +203,23 @@ class Cells:
             if sequence is not None:
                 self._begin(sequence, lane)
             else:
-                self._set(self._blanks[lane], SPARE)
-                self._pass_on(SPARE, _HELD)
+                self._blobs.load(self._blanks[lane].parts[0], SPARE)
+                self._give_up(SPARE)
                 self.pages.top += self.pages.size - lane
 
     def _begin(self, sequence: int, lane: int) -> Page:
         """Begin a page for a sequence, of which it holds what is before a lane."""
         page = self.pages.begin(sequence, self.pages.top - lane)
-        self._set(self._blanks[lane], page.keeper)
+        self._blobs.load(self._blanks[lane].parts[0], page.keeper)
         self.pages.top += self.pages.size - lane
         return page
 
-    def _pass_on(self, sequence: int, to: int, start: int = 0) -> None:
-        self._lib.llama_memory_seq_cp(self._memory, sequence, to, start, -1)
-        self._lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
+    def _guard(self, sequence: int, start: int = 0, end: int = -1) -> None:
+        if self._blobs.window:
+            self._lib.llama_memory_seq_cp(self._memory, sequence, _GUARD, start, end)
 
-    def _set(self, blob: Blob, sequence: int) -> None:
-        if not self._lib.llama_state_seq_set_data(self._handle, blob.data, len(blob.data), sequence):
-            raise DecodeError("llama.cpp could not move its cache; load the model again")
+    def _give_up(self, sequence: int, start: int = 0) -> None:
+        """Let a sequence hold nothing from position `start` on; its cells stay taken."""
+        self._lib.llama_memory_seq_cp(self._memory, sequence, _HELD, start, -1)
+        self._guard(sequence, start)
+        self._lib.llama_memory_seq_rm(self._memory, sequence, start, -1)

@@ -142,6 +142,7 @@ class Context:
             self._run()
         if lone:
             self.cells.free_spare()
+        self.cells.keep(rows)
         if not wanted:
             return Computed(np.empty((0, self._vocabulary), np.float32), None)
         computed = np.arange(count) if hidden else np.flatnonzero(self._outputs[:count])

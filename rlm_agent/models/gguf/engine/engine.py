@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from rlm_agent.models.gguf.engine.adapters import Adapters
 from rlm_agent.models.gguf.engine.cache import Cache
 from rlm_agent.models.gguf.engine.calls import Call, Heard
+from rlm_agent.models.gguf.engine.fitness import require_branches
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
 from rlm_agent.models.gguf.engine.scheduler import Scheduler
 from rlm_agent.models.gguf.engine.tuning import tuned_context
@@ -39,7 +40,8 @@ class Engine:
     `context` bounds the tokens of one sequence and, shared prefixes counted once, of all cached ones.
     `threads` is measured where it is None. `adapters` are LoRA files by name. After `stall` seconds in one
     batch the engine is given up. Safe to share between threads and event loops.
-    Raises `ModelFileError` for files that cannot be loaded, `DecodeError` where memory does not suffice.
+    Raises `ModelFileError` for files that cannot be loaded or are not fit for branches, `DecodeError` where
+    memory does not suffice.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Engine:
         if cells < 1:
             raise InputError(f"a context of {cells} tokens holds nothing; give at least 1")
         self.file = file = ModelFile(Path(path), gpu_layers)
+        require_branches(file)
         self.longest = min(cells, file.trained_context)
         # In a thread that ends, and its OpenMP pool with it: a second pool would slow down the worker's.
         with ThreadPoolExecutor(1) as once:

@@ -4,6 +4,7 @@ The threads of a batch wait for each other some hundred times in it, spinning. W
 core, a batch of a millisecond may so take two hundred, and one thread alone is far ahead of several.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,11 @@ _RISE, _FALL = 1 / 256, 1 / 16
 
 _SHORTEST, _LONGEST = 1.0, 32.0
 """Seconds with one thread; doubled as long as the cores turn out to be busy still."""
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pace:

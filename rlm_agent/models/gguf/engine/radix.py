@@ -6,7 +6,7 @@ Plain bookkeeping; the context does what is told here.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,11 +24,16 @@ class Output(NamedTuple):
 
 
 class Blob(NamedTuple):
-    """The cells of positions `start` to before `end`, put aside."""
+    """The cells of positions `start` to before `end`, put aside in one part or several."""
 
     start: int
     end: int
-    data: Any
+    parts: Sequence[Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.parts))
 
 
 class Piece(NamedTuple):

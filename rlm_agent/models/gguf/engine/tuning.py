@@ -1,11 +1,11 @@
 """Settings of a context, chosen when a model is loaded: exactness first, then speed, by measuring."""
 
-import os
 import time
 from dataclasses import dataclass, replace
 
 from rlm_agent.models.gguf.engine.cells import Move, Row
 from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context
+from rlm_agent.models.gguf.engine.pace import cores
 from rlm_agent.models.gguf.engine.radix import Piece
 from rlm_agent.models.gguf.file import ModelFile, binding
 
@@ -60,9 +60,9 @@ def tuned_context(
     flash attention on others and over very many cells. Otherwise both kernels are timed on a tree of short
     branches over a prefix, and the faster one is taken.
     """
-    chosen = threads or _cores()
+    chosen = threads or cores()
     if exact and file.gpu_layers == 0:
-        settings = _exact(cells, chosen)
+        settings = _exact(file, cells, chosen)
     else:
         flash = _flash_is_faster(file, chosen)
         settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, chosen)
@@ -73,10 +73,14 @@ def tuned_context(
     return context, settings
 
 
-def _exact(cells: int, threads: int) -> Settings:
-    """Exact settings: with pages of what is summed up at once, where we know how that is done."""
+def _exact(file: ModelFile, cells: int, threads: int) -> Settings:
+    """Exact settings: with pages of what is summed up at once, where we know how that is done.
+
+    The free lanes of a page shall not leave a sliding window before it is full.
+    """
     info = binding().llama_print_system_info().decode()
-    paged = cells <= _MOST_PLAIN and all(f"{part} = 1" in info for part in _SUMS_OF_PAGES)
+    fits = cells <= _MOST_PLAIN and not 0 < binding().llama_model_n_swa(file.handle) <= _PAGE
+    paged = fits and all(f"{part} = 1" in info for part in _SUMS_OF_PAGES)
     return Settings(True, not paged, EXACT_BATCH, _EXACT_PARALLEL, threads, _PAGE if paged else 1)
 
 
@@ -89,10 +93,6 @@ def _make(file: ModelFile, cells: int, settings: Settings) -> Context:
         flash_attention=settings.flash,
         page=settings.page,
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _best_threads(file: ModelFile, context: Context, most: int) -> int:
