@@ -58,7 +58,7 @@ def test_the_faster_kernel_is_taken_where_exactness_is_given_up(
 def test_the_fastest_number_of_threads_is_taken_but_for_large_files(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "_cores", lambda: 6)
+    monkeypatch.setattr(tuning, "cores", lambda: 6)
     timed = iter([4.0, 1.0, 2.0, 3.0, 4.0, 3.0, 2.0, 1.0])
     monkeypatch.setattr(tuning, "_seconds", lambda context, copies: next(timed))
     two, six, given = Engine(tiny), Engine(tiny), Engine(tiny, threads=3)
@@ -75,7 +75,7 @@ def test_the_fastest_number_of_threads_is_taken_but_for_large_files(
 def test_only_threads_that_were_not_given_are_taken_back_when_cores_are_busy(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, given: int | None
 ) -> None:
-    monkeypatch.setattr(tuning, "_cores", lambda: 2)
+    monkeypatch.setattr(tuning, "cores", lambda: 2)
     timed = iter([2.0, 1.0])
     monkeypatch.setattr(tuning, "_seconds", lambda context, copies: next(timed))
     used: list[int] = []
