@@ -37,7 +37,7 @@ class BareContender:
     def open(self) -> None:
         """Load the model."""
         setting = self.setting
-        self._file = ModelFile(setting.path)
+        self._file = ModelFile(setting.path, repacked=not self.exact)
         self._context, settings = tuned_context(
             self._file, cells=setting.cells, threads=setting.threads, exact=self.exact
         )

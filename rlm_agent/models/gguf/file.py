@@ -29,12 +29,15 @@ def binding() -> ModuleType:
 class ModelFile:
     """A loaded model: `handle` for llama.cpp, string metadata, and its vocabulary's calls.
 
+    Weights that are `repacked` for the processor, where llama.cpp knows how, are faster, but the last rows of
+    a batch, where their number is not a multiple of four, come out otherwise than the first.
     Raises `ModelFileError` where the file is missing, is not a GGUF, or cannot be loaded whole.
     """
 
     path: Path
     gpu_layers: int = 0
     vocabulary_only: bool = False
+    repacked: bool = True
     metadata: dict[str, str] = field(default_factory=dict, init=False)
     handle: Any = field(default=None, init=False, repr=False)
     vocabulary: Any = field(default=None, init=False, repr=False)
@@ -47,6 +50,7 @@ class ModelFile:
         params.n_gpu_layers = self.gpu_layers
         params.check_tensors = True
         params.vocab_only = self.vocabulary_only
+        params.use_extra_bufts = self.repacked
         self.handle, reason = why_not_loaded(
             lambda: lib.llama_model_load_from_file(str(self.path).encode(), params)
         )

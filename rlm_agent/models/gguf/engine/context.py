@@ -8,13 +8,14 @@ three conditions, each of which was found by measuring:
 
 - The plain kernel, and cells in pages (`Pages`): it sums all cells in groups. Or flash attention, which walks
   over the cells one by one, but is the less precise one, and several times slower over a long prefix.
-- From 2 to 63 rows a batch, and two outputs if any: one row alone and 64 or more take other kernels.
+- From 2 to 63 rows at once, and two outputs if any: one row alone and 64 or more take other kernels. With
+  K-quants, from 2 to 7 (`compute_at_once`): 8 or more do.
 - The cells of a sequence lie in the order of its positions. So a cell is never used twice until `rebuild`
   has moved what is still wanted to the front, parents before children.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ class Context:
             )
         self._pid = os.getpid()
         self._vocabulary, self._width = file.size, file.width
-        self.batch = batch
+        self.batch = self._at_once = batch
         self._hidden = False
         self._pace: Pace | None = None
         self._allocate(batch)
@@ -98,6 +99,10 @@ class Context:
         if os.getpid() != self._pid:
             raise DecodeError("this model was loaded before a fork; load it again in the new process")
 
+    def compute_at_once(self, rows: int) -> None:
+        """Compute at most so many rows at once from now on, two or more, however many are fed."""
+        self._at_once = rows
+
     def use_threads(self, threads: int) -> None:
         """Compute with so many threads from now on; no bit depends on it."""
         self._lib.llama_set_n_threads(self.handle, threads, threads)
@@ -118,7 +123,7 @@ class Context:
         if self.cells.need(rows) > self.cells.room:
             raise CacheFullError("the model's cache is full; ask for a larger context or fewer branches")
         self._want_hidden(hidden)
-        parts = [self._decode(rows[i : i + self.batch], hidden) for i in range(0, len(rows), self.batch)]
+        parts = [self._decode(part, hidden) for part in _divided(rows, self._at_once)]
         if len(parts) == 1:
             return parts[0]
         logits = [np.empty((0, self._vocabulary), np.float32), *(part.logits for part in parts)]
@@ -172,3 +177,10 @@ class Context:
         for cell, row in zip(self._sequences, rows, strict=False):
             cell[0] = row.sequence
         return count
+
+
+def _divided(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
+    """The rows in as few parts as possible of about the same size, `most` at most."""
+    count = -(-len(rows) // most)
+    for part in range(count):
+        yield rows[part * len(rows) // count : (part + 1) * len(rows) // count]

@@ -15,6 +15,9 @@ _FAST_PARALLEL = 128
 _PAGE = 16
 """Cells: numbers that the widest vector of AVX-512 adds up at once."""
 
+_FEW = 7
+"""Rows up to which llama.cpp takes K-quants block by block; it unpacks them for more, and sums otherwise."""
+
 _SUMS_OF_PAGES = ("LLAMAFILE", "AVX2")
 """What llama.cpp must be built with, or else its products of matrices go in strides of up to 64 cells."""
 
@@ -31,8 +34,8 @@ _LARGE_FILE = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a context computes: `flash` attention or the plain kernel, rows a batch, jobs at a time, threads,
-    and the cells of a page.
+    """How a context computes: `flash` attention or the plain kernel, rows a batch and those of them that are
+    computed at once, jobs at a time, threads, and the cells of a page.
 
     `exact` tells whether results are the same to the bit whoever shares a batch. A run's identity holds what
     decides bits; threads do not, and are fewer while other processes take the cores.
@@ -41,6 +44,7 @@ class Settings:
     exact: bool
     flash: bool
     batch: int
+    at_once: int
     parallel: int
     threads: int
     page: int = 1
@@ -48,7 +52,7 @@ class Settings:
     @property
     def identity(self) -> str:
         """What a stored run must meet again to go on in the same way."""
-        return f"{'flash' if self.flash else 'plain'}:{self.batch}{':exact' if self.exact else ''}"
+        return f"{'flash' if self.flash else 'plain'}:{self.at_once}{':exact' if self.exact else ''}"
 
 
 def tuned_context(
@@ -65,8 +69,11 @@ def tuned_context(
         settings = _exact(file, cells, chosen)
     else:
         flash = _flash_is_faster(file, chosen)
-        settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, chosen)
+        settings = Settings(False, flash, _FAST_BATCH, _FAST_BATCH, _FAST_PARALLEL, chosen)
     context = _make(file, cells, settings)
+    if settings.exact and not _many_are_as_few(context):
+        settings = replace(settings, at_once=_FEW)
+        context.compute_at_once(_FEW)
     if threads is None:
         settings = replace(settings, threads=_best_threads(file, context, chosen))
         context.pace(settings.threads)
@@ -81,7 +88,21 @@ def _exact(file: ModelFile, cells: int, threads: int) -> Settings:
     info = binding().llama_print_system_info().decode()
     fits = cells <= _MOST_PLAIN and not 0 < binding().llama_model_n_swa(file.handle) <= _PAGE
     paged = fits and all(f"{part} = 1" in info for part in _SUMS_OF_PAGES)
-    return Settings(True, not paged, EXACT_BATCH, _EXACT_PARALLEL, threads, _PAGE if paged else 1)
+    page = _PAGE if paged else 1
+    return Settings(True, not paged, EXACT_BATCH, EXACT_BATCH, _EXACT_PARALLEL, threads, page)
+
+
+def _many_are_as_few(context: Context) -> bool:
+    """Whether what is computed for a row does not depend on whether it is one of a few or of more."""
+    if context.cells.size <= _FEW:
+        return False
+    found = list[bytes]()
+    for rows in (2, _FEW + 1):
+        sequence = context.cells.open()
+        computed = context.decode([Row(0, position, sequence, True) for position in range(rows)])
+        found.append(computed.logits[0].tobytes())
+        context.cells.clear()
+    return len(set(found)) == 1
 
 
 def _make(file: ModelFile, cells: int, settings: Settings) -> Context:
@@ -112,7 +133,7 @@ def _flash_is_faster(file: ModelFile, threads: int) -> bool:
         return True
     seconds = {}
     for flash in (True, False):
-        settings = Settings(False, flash, _FAST_BATCH, _FAST_PARALLEL, threads)
+        settings = Settings(False, flash, _FAST_BATCH, _FAST_BATCH, _FAST_PARALLEL, threads)
         cells = _PROBE_PREFIX * (_PROBE_COPIES + 1) + _PROBE_ROWS * _PROBE_ROUNDS
         context = _make(file, cells, settings)
         seconds[flash] = _seconds(context, _PROBE_COPIES)
