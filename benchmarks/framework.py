@@ -10,15 +10,16 @@ tree, or of one run of a large one, in milliseconds of processor time a thought.
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from rlm_agent import Budget, Completion, FakePolicy, FakeValue, Request, Steps, Verdict, create_reasoner
 from rlm_agent.models.fake import Reply, Script
 from rlm_agent.models.protocols import Candidate, Score
 from rlm_agent.structure.ids import derive_seed
+
+T = TypeVar("T")
 
 STEPS = Steps(max_tokens=16, max_steps=24)
 ENDLESS = Steps(max_tokens=16, max_steps=10**9)
@@ -81,12 +82,12 @@ class Clock:
 
     spent = 0.0
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Time what is done within."""
+    def timed(self, ask: Callable[[Sequence[Any]], list[T]], batch: Sequence[Any]) -> list[T]:
+        """The replies of a model to a batch."""
         started = time.process_time()
-        yield
+        replies = ask(batch)
         self.spent += time.process_time() - started
+        return replies
 
 
 class TimedPolicy(FakePolicy):
@@ -97,10 +98,8 @@ class TimedPolicy(FakePolicy):
         self.clock = clock
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        with self.clock.running():
-            completions = super().generate(requests)
-            self.requests.clear()
-            return completions
+        self.requests.clear()
+        return self.clock.timed(super().generate, requests)
 
 
 class TimedValue(FakeValue):
@@ -111,10 +110,8 @@ class TimedValue(FakeValue):
         self.clock = clock
 
     def score(self, candidates: Sequence[Candidate]) -> list[Score]:
-        with self.clock.running():
-            scores = super().score(candidates)
-            self.candidates.clear()
-            return scores
+        self.candidates.clear()
+        return self.clock.timed(super().score, candidates)
 
 
 def cost(name: str, parameters: dict[str, Any], thoughts: int) -> float:

@@ -124,8 +124,8 @@ def search_state(budget: Budget) -> type:
         answer: NotRequired[str | None]
         usage: NotRequired[Annotated[dict[str, Any], _written_only(frequency)]]
         run: NotRequired[Annotated[dict[str, Any], _written_only(frequency)]]
-        thoughts: NotRequired[Annotated[dict[str, Thought], _written_only(frequency)]]
-        stats: NotRequired[Annotated[dict[str, Stats], _written_only(frequency)]]
+        thoughts: NotRequired[Annotated[dict[str, Thought], _growing(frequency)]]
+        stats: NotRequired[Annotated[dict[str, Stats], _growing(frequency)]]
         remaining_steps: NotRequired[RemainingSteps]
 
     return SearchState
@@ -149,3 +149,12 @@ def _written_only(frequency: int) -> Any:
     except ImportError:
         return merge_one
     return DeltaChannel(merge, snapshot_frequency=frequency)
+
+
+def _growing(frequency: int) -> Any:
+    """The same for what becomes large, which is not copied at every write."""
+    try:
+        from rlm_agent.graphs.machine.growing import Growing
+    except ImportError:
+        return merge_one
+    return Growing(merge, snapshot_frequency=frequency)

@@ -48,10 +48,8 @@ def backpropagate_all(
 def visited(graph: ThoughtGraph, leaves: Sequence[str]) -> Writes:
     """Count a visit along the whole path to each of `leaves`, from the root."""
     visits = Counter(id for leaf in leaves for id in graph.path(leaf))
-    stats = graph.stats
-    return Writes(
-        {}, {id: Stats({**stats[id], "visits": stats[id]["visits"] + n}) for id, n in visits.items()}
-    )
+    before = {id: graph.stats[id] for id in visits}
+    return Writes({}, {id: {**before[id], "visits": before[id]["visits"] + n} for id, n in visits.items()})
 
 
 def average(graph: ThoughtGraph, returns: Sequence[tuple[str, float]]) -> Writes:

@@ -6,7 +6,6 @@ itself; what it says is kept as `Stats.feedback`.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rlm_agent.models.drive import Asking, ask_policy
 from rlm_agent.models.protocols import Completion, Message, Request
@@ -81,7 +80,8 @@ def _rewritten(
     """What was said about the planned thoughts, and then the rewrites, which alone are put out."""
     left = allowance.less(said.usage)
     rewritten = yield from rewrite(graph.updated(said.writes), plan, setting, left)
-    return replace(said.followed_by(rewritten), outputs=rewritten.outputs)
+    both = said.followed_by(rewritten)
+    return Outcome(both.writes, rewritten.outputs, both.usage, both.trace)
 
 
 def rewrite(graph: ThoughtGraph, plan: Plan, setting: Setting, allowance: Allowance) -> Asking[Outcome]:
@@ -127,8 +127,9 @@ def _rewriting(
         Message(role="user", content=ask),
     )
     base = graph.base(id) or graph.root
-    asking = setting.asking(*turns)
-    return draft(graph, place, asking, share.tokens, base=base, calls=share.calls, operator="refine")
+    return draft(
+        graph, place, setting, share.tokens, base=base, calls=share.calls, operator="refine", turns=turns
+    )
 
 
 def _attempt(graph: ThoughtGraph, id: str, setting: Setting) -> tuple[Message, ...]:

@@ -86,9 +86,17 @@ def uct(value: float, parent: int, visits: int, *, c: float, unvisited: float = 
     value + c · √(ln N_parent / N_child), as ReST-MCTS* has it (arXiv 2406.03816; its authors' code has
     2 ln N_parent). For a child without visits that is no number: it is value + `unvisited`, 1 in their code.
     """
-    if not visits:
-        return value + unvisited
-    return value + c * math.sqrt(math.log(max(1, parent)) / visits)
+    return uct_below(parent, c=c, unvisited=unvisited)(value, visits)
+
+
+def uct_below(parent: int, *, c: float, unvisited: float = 1.0) -> Callable[[float, int], float]:
+    """`uct` for children of a parent visited so many times, by their values and visits."""
+    explored = math.log(max(1, parent))
+
+    def score(value: float, visits: int) -> float:
+        return value + c * math.sqrt(explored / visits) if visits else value + unvisited
+
+    return score
 
 
 def follow(
@@ -101,14 +109,14 @@ def follow(
 
     Ties go to the first child. `offspring` are the children that may be open.
     """
-    id = graph.root
-    while not graph.stats[id]["closed"] and not wants_children(graph, id):
-        children = [child for child in offspring(graph, id) if not graph.stats[child]["closed"]]
+    id, stats = graph.root, graph.stats
+    while not stats[id]["closed"] and not wants_children(graph, id):
+        children = [child for child in offspring(graph, id) if not stats[child]["closed"]]
         if not children:
             return None
         found = scores(graph, id, children)
         id = children[found.index(max(found))]
-    return None if graph.stats[id]["closed"] else id
+    return None if stats[id]["closed"] else id
 
 
 def puct_scores(priors: Callable[[ThoughtGraph, Sequence[str]], list[float]], c1: float, c2: float) -> Scores:
@@ -128,7 +136,9 @@ def uct_scores(c: float) -> Scores:
     """`uct` for children by their q, brought to [0, 1]; those that nobody has visited come first."""
 
     def scores(graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:
-        visits, stats = graph.stats[id]["visits"], [graph.stats[child] for child in children]
-        return [uct((one["q"] + 1) / 2, visits, one["visits"], c=c, unvisited=math.inf) for one in stats]
+        score = uct_below(graph.stats[id]["visits"], c=c, unvisited=math.inf)
+        return [
+            score((one["q"] + 1) / 2, one["visits"]) for one in (graph.stats[child] for child in children)
+        ]
 
     return scores

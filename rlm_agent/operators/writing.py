@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from rlm_agent.models.drive import Asking, ask_policy
-from rlm_agent.models.protocols import Completion, Request, Trace, is_composite
+from rlm_agent.models.protocols import Completion, Message, Request, Trace, is_composite
 from rlm_agent.models.reading import Behind, next_step, read_step
 from rlm_agent.operators.rules.distinct import fresh_code
 from rlm_agent.operators.setting import Outcome, Setting
@@ -83,14 +83,15 @@ def draft(
     base: str,
     calls: int = 1,
     operator: str | None = None,
+    turns: tuple[Message, ...] = (),
 ) -> Draft:
     """One more child at a place, going on from the steps of `base`, in the setting's conversation.
 
-    The `operator` is noted with it, where that is not generate.
+    `turns` stand at the end of that. The `operator` is noted with it, where that is not generate.
     """
     id = child_id(*place)
     request = next_step(
-        setting.messages,
+        setting.messages + turns,
         prefix_of(graph, base, setting),
         setting.steps,
         decoding=setting.decoding,

@@ -71,15 +71,11 @@ class Budget:
     def left(self, usage: Usage) -> "Allowance":
         """What remains after `usage`."""
         return Allowance(
-            tokens=_left(self.tokens, usage["completion_tokens"]),
-            calls=_left(self.calls, usage["model_calls"]),
-            nodes=_left(self.nodes, usage["nodes"]),
-            seconds=_left(self.seconds, usage["seconds"]),
+            tokens=math.inf if self.tokens is None else self.tokens - usage["completion_tokens"],
+            calls=math.inf if self.calls is None else self.calls - usage["model_calls"],
+            nodes=math.inf if self.nodes is None else self.nodes - usage["nodes"],
+            seconds=math.inf if self.seconds is None else self.seconds - usage["seconds"],
         )
-
-
-def _left(bound: float | None, spent: float) -> float:
-    return math.inf if bound is None else bound - spent
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,8 +183,10 @@ class Indices:
 
     def of(self, question: Record) -> Index:
         """The index of the search for this very record."""
-        kept = self._kept.pop(id(question), None) or (question, Index())
-        self._kept[id(question)] = kept
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        kept = self._kept.get(id(question))
+        if kept is None:
+            kept = self._kept[id(question)] = question, Index()
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(id(question))
         return kept[1]

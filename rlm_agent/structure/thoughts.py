@@ -114,6 +114,8 @@ class Writes:
 
     def followed_by(self, later: "Writes") -> "Writes":
         """Both together; where they write the same, the later one holds."""
+        if not later.thoughts and not later.stats:
+            return self
         return Writes({**self.thoughts, **later.thoughts}, {**self.stats, **later.stats})
 
 
@@ -164,7 +166,8 @@ class ThoughtGraph:
     def opening(self) -> list[str]:
         """The steps that were there before the search began: what was retrieved, and what was given."""
         root = self.thoughts[self.root]
-        return [*root.get("observed", ()), *root.get("given", ())]
+        opened = "observed" in root or "given" in root  # seldom, and asked for each text
+        return [*root.get("observed", ()), *root.get("given", ())] if opened else []
 
     def steps(self, id: str) -> list[str]:
         """The texts of the steps that lead to a thought, its own included, behind the `opening`."""
@@ -211,6 +214,8 @@ class ThoughtGraph:
 
     def updated(self, writes: Writes) -> "ThoughtGraph":
         """The graph after an operator's writes; this one stays as it is."""
+        if not writes.thoughts and not writes.stats:
+            return self
         thoughts, stats = _laid_over(self.thoughts, writes.thoughts), _laid_over(self.stats, writes.stats)
         return ThoughtGraph(self.root, thoughts, stats, self.index)
 

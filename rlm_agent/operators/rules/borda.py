@@ -40,6 +40,8 @@ class Admissions:
     def since(self, graph: ThoughtGraph) -> list[str]:
         """Those that were admitted since; one that was not visited yet may be admitted later."""
         born, stats = graph.find(ALL), graph.stats
+        if not self._waiting and self._seen == len(born):
+            return []
         looked_at = [*self._waiting, *born[self._seen :]]
         self._seen = len(born)
         self._waiting = [id for id in looked_at if not (is_ranked(stats[id]) or stats[id]["visits"])]

@@ -68,10 +68,11 @@ class Closure:
         """Be ready for one more node, the `new`-th: it begins another word where the last one is full."""
         if new == len(self._counts):
             known = self._rows
-            self._rows = np.zeros((2, 2 * new, 2 * known.shape[2]), np.uint64)  # pages of zeros are free
+            more = -(-new // (4 * _WORD))  # words
+            self._rows = np.zeros((2, new + more * _WORD, known.shape[2] + more), np.uint64)
             self._rows[:, :new, : known.shape[2]] = known
-            self._latest = np.pad(self._latest, ((0, 0), (0, new)))
-            self._counts = np.pad(self._counts, (0, new))
+            self._latest = np.pad(self._latest, ((0, 0), (0, more * _WORD)))
+            self._counts = np.pad(self._counts, (0, more * _WORD))
         if new and new % _WORD == 0:
             self._rows[:, :new, self._words] = self._latest[:, :new]
             self._latest[:, :new] = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rlm_agent.operators.prune import all_closed
 from rlm_agent.operators.rules.ranking import Ranking
-from rlm_agent.operators.select import follow, uct
+from rlm_agent.operators.select import follow, uct_below
 from rlm_agent.operators.writing import Plan
 from rlm_agent.structure.thoughts import ThoughtGraph
 
@@ -44,8 +44,9 @@ class Descent:
 
     def scores(self, graph: ThoughtGraph, id: str, children: Sequence[str]) -> list[float]:
         """UCT of the children by their q, brought to [0, 1]; the parent is visited once more, as in MCTSr."""
-        visits, stats, q = graph.stats[id]["visits"] + 1, graph.stats, self.ranking.q
-        return [uct((q(child) + 1) / 2, visits, stats[child]["visits"], c=self.c) for child in children]
+        stats, q = graph.stats, self.ranking.q
+        score = uct_below(stats[id]["visits"] + 1, c=self.c)
+        return [score((q(child) + 1) / 2, stats[child]["visits"]) for child in children]
 
     def offspring(self, graph: ThoughtGraph, id: str) -> Sequence[str]:
         """The children that were admitted; the others are closed."""

@@ -104,8 +104,9 @@ class Ranking:
         known, worse = self._order, -self.worth
         if len(known) < len(worse):  # little moves in a round, so that the last order is nearly the new one
             known = np.concatenate((known, np.arange(len(known), len(worse))))
-            known = known.take(worse.take(known).argsort(kind="stable"))
             found = worse.take(known)
+            order = found.argsort(kind="stable")
+            known, found = known.take(order), found.take(order)
             level = found[1:] == found[:-1]
             if level.any() and (level & (known[1:] < known[:-1])).any():
                 known = np.argsort(worse, kind="stable")
@@ -136,10 +137,10 @@ class Ranking:
     def noted(self, writes: Writes) -> Writes:
         """These writes of statistics, with the q of the thoughts that they are of."""
         place, q = self.place, self.q
-        stats = {
-            id: Stats({**stats, "q": q(id)}) if id in place else stats for id, stats in writes.stats.items()
+        noted: dict[str, Stats] = {
+            id: {**stats, "q": q(id)} if id in place else stats for id, stats in writes.stats.items()
         }
-        return Writes(writes.thoughts, stats)
+        return Writes(writes.thoughts, noted)
 
     def _add(self, graph: ThoughtGraph, id: str) -> None:
         new, height = len(self.ids), standing(graph, id)
