@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
 
 from rlm_agent.bench.models import add_letters
@@ -15,6 +15,9 @@ from rlm_agent.models.gguf.writing import Sizes, add_sizes, gguf_writer
 
 SIZES = Sizes(width=64, layers=4, heads=2, feed_forward=96, vocabulary=320, context=512)
 LLAMA = Sizes(width=256, layers=2, heads=4, feed_forward=512, vocabulary=320, context=512)
+PIECES = 448
+WORDS = ("Hello", "world", "Step", "one", "two", "INST", "user")
+CONTROL = ("<s>", "</s>", "<|user|>", "<|end|>")
 GROUPS, EXPERTS, USED = 2, 8, 4
 INNER, STATE, RANK, KERNEL = 128, 4, 4, 4
 
@@ -78,16 +81,42 @@ def write_recurrent(path: Path) -> Path:
     return path
 
 
-def write_llama(path: Path, *, experts: bool = False) -> Path:
-    """A llama with two heads of queries for each of keys; with experts, of which each token takes half."""
+def add_sentencepiece(writer: GGUFWriter, template: str) -> None:
+    """A vocabulary that puts a space before whatever it tokenizes: letters, words and bytes."""
+    letters = ["▁", *map(chr, range(33, 127))]
+    begun = dict.fromkeys(word[:end] for word in WORDS for end in range(2, len(word) + 1))
+    tokens = {"<unk>": TokenType.UNKNOWN}
+    tokens |= dict.fromkeys(CONTROL, TokenType.CONTROL)
+    tokens |= {f"<0x{byte:02X}>": TokenType.BYTE for byte in range(256)}
+    tokens |= dict.fromkeys([*begun, *(f"▁{word}" for word in WORDS), *letters], TokenType.NORMAL)
+    names = list(tokens)
+    names += [f"<unused{number}>" for number in range(PIECES - len(names))]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(names)
+    writer.add_token_scores([-float(place) for place in range(PIECES)])
+    writer.add_token_types([tokens.get(name, TokenType.UNUSED) for name in names])
+    writer.add_bos_token_id(names.index("<s>"))
+    writer.add_eos_token_id(names.index("</s>"))
+    writer.add_chat_template(template)
+
+
+def write_llama(path: Path, *, experts: bool = False, sentencepiece: str | None = None) -> Path:
+    """A llama with two heads of queries for each of keys.
+
+    With `experts` each token takes half of them; with a template it has a vocabulary by SentencePiece.
+    """
+    sizes = LLAMA if sentencepiece is None else replace(LLAMA, vocabulary=PIECES)
     with gguf_writer(path, "llama") as writer:
-        add_sizes(writer, LLAMA)
-        add_letters(writer, LLAMA.vocabulary)
+        add_sizes(writer, sizes)
+        if sentencepiece is None:
+            add_letters(writer, sizes.vocabulary)
+        else:
+            add_sentencepiece(writer, sentencepiece)
         writer.kv_data[0]["llama.attention.head_count_kv"].value = GROUPS
         if experts:
             writer.add_expert_count(EXPERTS)
             writer.add_expert_used_count(USED)
-        add, width, inside = tensors(writer, LLAMA), LLAMA.width, LLAMA.feed_forward
+        add, width, inside = tensors(writer, sizes), LLAMA.width, LLAMA.feed_forward
         shared = width * GROUPS // LLAMA.heads
         for layer in range(LLAMA.layers):
             block, many = f"blk.{layer}", (EXPERTS,) if experts else ()

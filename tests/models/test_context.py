@@ -8,7 +8,7 @@ import pytest
 
 from rlm_agent.models.gguf.engine.cells import MAX_SEQUENCES, Move, Row
 from rlm_agent.models.gguf.engine.context import EXACT_BATCH, CacheFullError, Context
-from rlm_agent.models.gguf.engine.radix import Piece
+from rlm_agent.models.gguf.engine.nodes import Piece
 from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.structure.errors import DecodeError
 

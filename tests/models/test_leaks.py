@@ -15,7 +15,7 @@ from rlm_agent.models.gguf.engine.calls import Call
 from rlm_agent.models.gguf.engine.cells import MAX_SEQUENCES
 from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context
 from rlm_agent.models.gguf.engine.jobs import Job
-from rlm_agent.models.gguf.engine.radix import Node
+from rlm_agent.models.gguf.engine.nodes import Node
 from rlm_agent.models.gguf.engine.scheduler import Scheduler
 from rlm_agent.models.gguf.file import ModelFile
 

@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from rlm_agent.models.gguf.engine.radix import Blob, Output, RadixTree
+from rlm_agent.models.gguf.engine.nodes import Blob, Output
+from rlm_agent.models.gguf.engine.radix import RadixTree
 
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple)
 ADAPTERS = st.sampled_from([None, "value"])

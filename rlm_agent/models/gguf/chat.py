@@ -124,11 +124,12 @@ class ChatTemplate:
     def _put_back(self, text: str, kept: Sequence["_Text"]) -> list[int]:
         """The tokens of a rendered text, its marks replaced.
 
-        A content is tokenized by itself. Values lie within JSON, which the model has learned in one piece:
+        A content is tokenized by itself, with the space before it, if there is one, since vocabularies begin
+        words with their spaces. Values lie within JSON, which the model has learned in one piece:
         all between the template's control tokens is tokenized together, without control tokens.
         """
         pieces = _MARKS.split(text)
-        parts, marks = pieces[::3], [kept[int(index)] for index in pieces[1::3]]
+        parts, marks = _with_spaces(pieces[::3], [kept[int(index)] for index in pieces[1::3]])
         tokens: list[int] = []
         run = ""
         for i, part in enumerate(parts):
@@ -138,24 +139,24 @@ class ChatTemplate:
             head, middle, tail = self._cut(part) if before or after else ("", part, "")
             if middle:
                 if before:
-                    tokens += self._plain(run + head)
+                    tokens += self._plain(tokens, run + head)
                 else:
                     middle = head + middle
                 if not after:
                     middle, tail = middle + tail, ""
-                tokens += self._file.tokenize(middle, special=True)
+                tokens += self._behind(tokens, middle, special=True)
                 run = tail
             else:
                 run += head
             if after:
                 run += _escaped(marks[i].text, pieces[3 * i + 2])
                 continue
-            tokens += self._plain(run)
+            tokens += self._plain(tokens, run)
             run = ""
             if i < len(marks):
                 one = marks[i]
                 inside = _escaped(one.text, pieces[3 * i + 2])
-                tokens += self._plain(inside) if one.guarded else self._file.tokenize(inside)
+                tokens += self._plain(tokens, inside) if one.guarded else self._behind(tokens, inside)
         return tokens
 
     def _cut(self, part: str) -> tuple[str, str, str]:
@@ -166,14 +167,23 @@ class ChatTemplate:
         start, end = part.find(found[0]), part.rfind(found[-1]) + len(found[-1])
         return part[:start], part[start:end], part[end:]
 
-    def _plain(self, text: str) -> list[int]:
-        """Tokens of a text that is not trusted.
+    def _behind(self, tokens: Sequence[int], text: str, *, special: bool = False) -> list[int]:
+        """The tokens of a text behind others; a vocabulary's own space stands behind control tokens alone."""
+        opens = not tokens or bool(self._special(tokens[-1:]))
+        tokenize = self._file.tokenize if opens else self._file.continued
+        return tokenize(text, special=special)
+
+    def _plain(self, before: Sequence[int], text: str) -> list[int]:
+        """Tokens of a text that is not trusted and comes after others.
 
         llama.cpp finds tokens that the vocabulary calls user-defined, such as `<tool_call>`, in any text;
         so those that the template or a conversation in words may use are taken apart.
         """
         pieces = self._fences.split(text) if self._fences else [text]
-        return [token for piece in pieces if piece for token in self._file.tokenize(piece)]
+        tokens = list(before[-1:])
+        for piece in filter(None, pieces):
+            tokens += self._behind(tokens, piece)
+        return tokens[len(before[-1:]) :]
 
     def _fence(self, source: str) -> re.Pattern[str] | None:
         used = self._file.tokenize(f"{source} {_TAGS}")
@@ -226,6 +236,15 @@ class _Text(NamedTuple):
     text: str
     inline: bool
     guarded: bool
+
+
+def _with_spaces(parts: Sequence[str], texts: Sequence[_Text]) -> tuple[list[str], list[_Text]]:
+    """What the template writes and what comes between; a space before a content goes with that."""
+    cut, whole = list(parts), list(texts)
+    for i, (part, text) in enumerate(zip(parts, texts, strict=False)):
+        if part.endswith(" ") and text.text and not text.inline:
+            cut[i], whole[i] = part[:-1], text._replace(text=f" {text.text}")
+    return cut, whole
 
 
 class _Texts:

@@ -101,6 +101,19 @@ class ModelFile:
             raise ModelFileError(f"{self.path} cannot tokenize {text[:40]!r}; its vocabulary is damaged")
         return list(tokens[:count])
 
+    def continued(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of a text that stands behind another one.
+
+        SentencePiece vocabularies put a space before whatever they tokenize (llama.cpp, issue 3664); behind a
+        newline, which is a token by itself there, they put none.
+        """
+        if self.metadata.get("tokenizer.ggml.model") != "llama":
+            return self.tokenize(text, special=special)
+        before = self.tokenize("\n")
+        tokens = self.tokenize("\n" + text, special=special)
+        same = tokens[: len(before)] == before
+        return tokens[len(before) :] if same else self.tokenize(text, special=special)
+
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes that a token stands for; none for a control token, unless `special` spells it out."""
         lib = binding()

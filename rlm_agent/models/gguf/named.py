@@ -43,9 +43,9 @@ class NamedTokens:
         return self._named[text]
 
     def tokenize(self, text: str, special: Collection[str] = ()) -> list[int]:
-        """The tokens of a text in which each of `special` stands for its token."""
+        """The tokens of a text behind another one, in which each of `special` stands for its token."""
         return [
             token
             for part, named in split_special(text, special)
-            for token in ([self.token(part)] if named else self._file.tokenize(part))
+            for token in ([self.token(part)] if named else self._file.continued(part))
         ]

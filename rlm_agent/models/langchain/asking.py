@@ -184,7 +184,7 @@ def named(path: Path) -> str:
 
 
 def _prompt(policy: GGUFPolicy, start: Sequence[int], prefix: str) -> Tokens:
-    prompt = (*start, *policy.file.tokenize(prefix))
+    prompt = (*start, *policy.file.continued(prefix))
     if len(prompt) >= policy.engine.longest:
         raise PromptTooLongError(
             f"the prompt has {len(prompt)} tokens and the model's context {policy.engine.longest}; shorten "

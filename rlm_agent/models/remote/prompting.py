@@ -7,7 +7,8 @@ template, as in `gguf/chat.py`.
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,10 +84,11 @@ class ServerPrompting:
         key = ("chat", tuple((message["role"], message["content"]) for message in messages))
         start: Tokens = await self._once(key, lambda: self._chat(messages))
         for text in special:
-            await self._piece(text, named=True)
+            await self._named(text)
         rest = list[int]()
         for text, named in split_special(prefix, special):
-            rest += await self._piece(text, named=named) if text else ()
+            if text:
+                rest += await (self._named(text) if named else self._continued(text))
         return (*start, *rest)
 
     async def tokens(self, text: str, *, special: bool = False) -> Tokens:
@@ -107,16 +109,29 @@ class ServerPrompting:
             raise ServerError(
                 f"the chat template of {self._client.address.shown} takes texts apart; give a tokenizer"
             )
-        tokens = list(await self._tokenize("", special=True, begin=True))
-        for position, piece in enumerate(pieces):
-            content = position % 2 == 1
-            text = contents[int(piece)] if content else piece
-            tokens += await self.tokens(text, special=not content) if text else ()
+        tokens, opens = list(await self._tokenize("", special=True, begin=True)), True
+        for text, special in _in_turn(pieces[::2], [contents[int(piece)] for piece in pieces[1::2]]):
+            tokens += await (self.tokens if opens else self._continued)(text, special=special)
+            opens = special and await self._ends_in_control(text)
         return tuple(tokens)
 
-    async def _piece(self, text: str, *, named: bool) -> Tokens:
-        tokens = await self.tokens(text, special=named)
-        if named and len(tokens) != 1:
+    async def _ends_in_control(self, text: str) -> bool:
+        """Whether the last token of a template's text is more than text."""
+        return (await self.tokens(text, special=True))[-1:] != (await self.tokens(text))[-1:]
+
+    async def _continued(self, text: str, *, special: bool = False) -> Tokens:
+        """The tokens of a text behind another one: see `ModelFile.continued`."""
+        line, letter, both = [await self.tokens(some) for some in ("\n", "a", "\na")]
+        if both == line + letter:  # nothing is put before a text
+            return await self.tokens(text, special=special)
+        tokens = await self.tokens(f"\n{text}", special=special)
+        if tokens[: len(line)] != line:
+            return await self.tokens(text, special=special)
+        return tokens[len(line) :]
+
+    async def _named(self, text: str) -> Tokens:
+        tokens = await self.tokens(text, special=True)
+        if len(tokens) != 1:
             raise InputError(
                 f"the model of {self._client.address.shown} has no token {text!r}; take one whose vocabulary "
                 "has it, or end steps with plain text by Steps(delimiter=...)"
@@ -136,3 +151,15 @@ class ServerPrompting:
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return await asyncio.shield(task)
+
+
+def _in_turn(parts: Sequence[str], contents: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """What a template writes and what comes between, and of each whether it may hold control tokens.
+
+    A space before a content goes with that, since vocabularies begin words with their spaces.
+    """
+    for part, content in zip_longest(parts, contents, fillvalue=""):
+        space = " " if content and part.endswith(" ") else ""
+        for text, special in ((part.removesuffix(space), True), (space + content, False)):
+            if text:
+                yield text, special

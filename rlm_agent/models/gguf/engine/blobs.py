@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any, Final
 
-from rlm_agent.models.gguf.engine.radix import Blob
+from rlm_agent.models.gguf.engine.nodes import Blob
 from rlm_agent.models.gguf.file import binding
 from rlm_agent.structure.errors import DecodeError
 

@@ -11,7 +11,8 @@ from rlm_agent.models.gguf.engine.adapters import Adapters
 from rlm_agent.models.gguf.engine.cells import Move, Row
 from rlm_agent.models.gguf.engine.context import Computed, Context
 from rlm_agent.models.gguf.engine.jobs import Tokens
-from rlm_agent.models.gguf.engine.radix import Match, Node, Output, Piece, RadixTree
+from rlm_agent.models.gguf.engine.nodes import Match, Node, Output, Piece
+from rlm_agent.models.gguf.engine.radix import RadixTree
 
 Held = tuple[int, Tokens, str | None]
 """A live sequence, the tokens that it holds, and the adapter that computed them."""

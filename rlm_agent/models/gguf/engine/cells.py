@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rlm_agent.models.gguf.engine.blobs import Blobs
+from rlm_agent.models.gguf.engine.nodes import Blob, Piece
 from rlm_agent.models.gguf.engine.pages import Page, Pages, Taken
-from rlm_agent.models.gguf.engine.radix import Blob, Piece
 from rlm_agent.models.gguf.file import binding
 
 LIMIT = 256

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlm_agent.models.gguf.engine.cells import LIMIT, SPARE, Cells, Row
+from rlm_agent.models.gguf.engine.nodes import Blob
 from rlm_agent.models.gguf.engine.pace import Pace
-from rlm_agent.models.gguf.engine.radix import Blob
 from rlm_agent.models.gguf.file import ModelFile, binding
 from rlm_agent.structure.errors import DecodeError
 

@@ -58,7 +58,7 @@ class Engine:
         cells = DEFAULT_CONTEXT if context is None else context
         if cells < 1:
             raise InputError(f"a context of {cells} tokens holds nothing; give at least 1")
-        self.file = file = ModelFile(Path(path), gpu_layers, repacked=not exact)
+        self.file = file = ModelFile(Path(path), gpu_layers, repacked=gpu_layers > 0 or not exact)
         require_branches(file)
         self.longest = min(cells, file.trained_context)
         # In a thread that ends, and its OpenMP pool with it: a second pool would slow down the worker's.

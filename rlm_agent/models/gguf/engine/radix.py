@@ -6,91 +6,9 @@ Plain bookkeeping; the context does what is told here.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rlm_agent.models.gguf.engine.jobs import Tokens
-
-
-class Output(NamedTuple):
-    """What the model computed after a prefix: logits [vocabulary], and the hidden state [width] if wanted."""
-
-    logits: NDArray[np.float32]
-    hidden: NDArray[np.float32] | None
-
-
-class Blob(NamedTuple):
-    """The cells of positions `start` to before `end`, put aside in one part or several."""
-
-    start: int
-    end: int
-    parts: Sequence[Any]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(map(len, self.parts))
-
-
-class Piece(NamedTuple):
-    """The positions from `start` to before `end`, to be taken from a blob, which may hold more."""
-
-    start: int
-    end: int
-    blob: Blob
-
-
-class Match(NamedTuple):
-    """The known part of a prompt: `length` tokens in all.
-
-    The first `held` of them are in the context, in `sequence` (-1 where none are); the others in `pieces`.
-    """
-
-    length: int
-    held: int
-    sequence: int
-    pieces: list[Piece]
-
-
-@dataclass(eq=False, slots=True)
-class Node:
-    """A stretch of tokens that ends at position `end`; `used` is when somebody last wanted it.
-
-    `users` counts the sequences that hold it, those that go on from it too, and `live` the live ones among
-    them. `aside` are its cells where they were put aside.
-    """
-
-    tokens: Tokens
-    end: int
-    parent: "Node | None"
-    used: int = 0
-    users: int = 0
-    live: int = 0
-    aside: Blob | None = None
-    children: dict[int, "Node"] = field(default_factory=dict)
-    sequences: set[int] = field(default_factory=set)
-
-    @property
-    def start(self) -> int:
-        """The position of its first token."""
-        return self.end - len(self.tokens)
-
-    @property
-    def piece(self) -> Piece:
-        """Its cells, as they were put aside."""
-        assert self.aside is not None
-        return Piece(self.start, self.end, self.aside)
-
-    def upwards(self) -> Iterator["Node"]:
-        """Itself and all above it, but for the root."""
-        node = self
-        while node.parent is not None:
-            yield node
-            node = node.parent
+from rlm_agent.models.gguf.engine.nodes import Match, Node, Output
 
 
 class RadixTree:
@@ -130,7 +48,7 @@ class RadixTree:
         """Keep what was computed after the last token of a sequence."""
         self._forget_output(node := self._ends[sequence])
         self._outputs[node] = output
-        self._kept += _bytes(output)
+        self._kept += output.size
         while self._kept > self._memory:
             self._forget_output(next(iter(self._outputs)))
 
@@ -312,7 +230,7 @@ class RadixTree:
 
     def _forget_output(self, node: Node) -> None:
         if (output := self._outputs.pop(node, None)) is not None:
-            self._kept -= _bytes(output)
+            self._kept -= output.size
 
 
 def _common(first: Tokens, second: Tokens) -> int:
@@ -323,7 +241,3 @@ def _common(first: Tokens, second: Tokens) -> int:
         if a != b:
             return index
     return min(len(first), len(second))
-
-
-def _bytes(output: Output) -> int:
-    return output.logits.nbytes + (0 if output.hidden is None else output.hidden.nbytes)

@@ -14,8 +14,8 @@ from rlm_agent.models.gguf.engine.calls import Call, Queue
 from rlm_agent.models.gguf.engine.cells import Row
 from rlm_agent.models.gguf.engine.context import Computed
 from rlm_agent.models.gguf.engine.jobs import Job, Result
+from rlm_agent.models.gguf.engine.nodes import Output
 from rlm_agent.models.gguf.engine.pieces import Pieces
-from rlm_agent.models.gguf.engine.radix import Output
 from rlm_agent.models.gguf.engine.streams import Stream
 from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.models.gguf.sampling.draw import draw

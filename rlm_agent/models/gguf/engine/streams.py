@@ -8,7 +8,7 @@ import numpy as np
 
 from rlm_agent.models.gguf.engine.cells import Row
 from rlm_agent.models.gguf.engine.jobs import Job, Result, Tokens
-from rlm_agent.models.gguf.engine.radix import Output
+from rlm_agent.models.gguf.engine.nodes import Output
 from rlm_agent.models.gguf.sampling.draw import Draw, Floats, uniforms
 from rlm_agent.models.gguf.sampling.grammar import Grammar
 from rlm_agent.models.gguf.sampling.measures import Measured

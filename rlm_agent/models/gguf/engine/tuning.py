@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from rlm_agent.models.gguf.engine.cells import Move, Row
 from rlm_agent.models.gguf.engine.context import EXACT_BATCH, Context
+from rlm_agent.models.gguf.engine.nodes import Piece
 from rlm_agent.models.gguf.engine.pace import cores
-from rlm_agent.models.gguf.engine.radix import Piece
 from rlm_agent.models.gguf.file import ModelFile, binding
 
 _FAST_BATCH = 512

@@ -169,16 +169,16 @@ class PRMValue(Looking):
             case "tag" if self._tag is not None:
                 return [self._tag]
         opens = part.kind == "opening"
-        tokens = file.tokenize(part.text) if opens else continued(file, part.text)
+        tokens = file.tokenize(part.text) if opens else file.continued(part.text)
         if tag is None or self._tag not in tokens:
             return tokens
         first, *rest = _broken(part.text, tag)
-        tokens = file.tokenize(first) if opens else continued(file, first)
-        return tokens + [token for piece in rest for token in continued(file, piece)]
+        tokens = file.tokenize(first) if opens else file.continued(first)
+        return tokens + [token for piece in rest for token in file.continued(piece)]
 
 
 def _tag_token(file: ModelFile, tag: str) -> int:
-    tokens = continued(file, tag, special=True)
+    tokens = file.continued(tag, special=True)
     if len(tokens) != 1:
         raise ModelFileError(
             f"{file.path} has no token {tag!r}, at which this format is read; name a model of this format"
@@ -197,16 +197,3 @@ def _broken(text: str, tag: str) -> list[str]:
         pieces[-1] += mark[0]
         pieces.append(mark[1:] + piece)
     return pieces
-
-
-def continued(file: ModelFile, text: str, *, special: bool = False) -> list[int]:
-    """The tokens of a text that stands behind another one.
-
-    SentencePiece vocabularies put a space before whatever they tokenize (llama.cpp, issue 3664); behind a
-    newline, which is a token by itself there, they put none.
-    """
-    if file.metadata.get("tokenizer.ggml.model") != "llama":
-        return file.tokenize(text, special=special)
-    before = file.tokenize("\n")
-    tokens = file.tokenize("\n" + text, special=special)
-    return tokens[len(before) :] if tokens[: len(before)] == before else file.tokenize(text, special=special)
