@@ -34,6 +34,23 @@ def test_exact_is_the_plain_kernel_over_pages_where_we_know_how_it_sums(
     engine.close()
 
 
+@pytest.mark.parametrize(
+    ("numbers", "identity"),
+    [
+        ({2: b"a", 3: b"a", 8: b"a"}, "63:exact"),
+        ({2: b"a", 3: b"a", 8: b"b"}, "7:exact"),
+        ({2: b"a", 3: b"b", 8: b"a"}, "63"),
+    ],
+)
+def test_exact_is_only_called_what_comes_out_alike(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, numbers: dict[int, bytes], identity: str
+) -> None:
+    monkeypatch.setattr(tuning, "_first_of", lambda context, rows: numbers[rows])
+    engine = Engine(tiny)
+    assert engine.settings.identity.split(":", 1)[1] == identity
+    engine.close()
+
+
 def test_flash_attention_saves_memory_over_very_many_cells(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

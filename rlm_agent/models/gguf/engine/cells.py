@@ -168,8 +168,11 @@ class Cells:
     def keep(self, rows: Sequence[Row]) -> None:
         """Let the cells of rows that were fed stay taken, even if they leave a sliding window."""
         if self._blobs.window:
+            spans = dict[int, tuple[int, int]]()  # the rows of a sequence follow each other
             for row in rows:
-                self._guard(row.sequence, row.position, row.position + 1)
+                spans[row.sequence] = spans.get(row.sequence, (row.position, 0))[0], row.position + 1
+            for sequence, span in spans.items():
+                self._guard(sequence, *span)
 
     def free_spare(self) -> None:
         """Free the cell of a row that gave company."""

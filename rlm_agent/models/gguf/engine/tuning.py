@@ -61,8 +61,8 @@ def tuned_context(
     """A context over `cells` cells, and how it was set. `threads` that are given are used whatever happens.
 
     Exact is, in small batches on the CPU, the plain kernel over pages on a processor with AVX2 or more, and
-    flash attention on others and over very many cells. Otherwise both kernels are timed on a tree of short
-    branches over a prefix, and the faster one is taken.
+    flash attention on others and over very many cells; three small batches tell whether it is. Otherwise both
+    kernels are timed on a tree of short branches over a prefix, and the faster one is taken.
     """
     chosen = threads or cores()
     if exact and file.gpu_layers == 0:
@@ -71,9 +71,9 @@ def tuned_context(
         flash = _flash_is_faster(file, chosen)
         settings = Settings(False, flash, _FAST_BATCH, _FAST_BATCH, _FAST_PARALLEL, chosen)
     context = _make(file, cells, settings)
-    if settings.exact and not _many_are_as_few(context):
-        settings = replace(settings, at_once=_FEW)
-        context.compute_at_once(_FEW)
+    if settings.exact:
+        settings = _as_exact_as_computed(context, settings)
+        context.compute_at_once(settings.at_once)
     if threads is None:
         settings = replace(settings, threads=_best_threads(file, context, chosen))
         context.pace(settings.threads)
@@ -92,17 +92,24 @@ def _exact(file: ModelFile, cells: int, threads: int) -> Settings:
     return Settings(True, not paged, EXACT_BATCH, EXACT_BATCH, _EXACT_PARALLEL, threads, page)
 
 
-def _many_are_as_few(context: Context) -> bool:
-    """Whether what is computed for a row does not depend on whether it is one of a few or of more."""
+def _as_exact_as_computed(context: Context, settings: Settings) -> Settings:
+    """Exact settings, as far as a row comes out alike however many rows are computed with it.
+
+    Kernels may take rows in pairs, so that no number of rows is exact, or otherwise from eight on.
+    """
     if context.cells.size <= _FEW:
-        return False
-    found = list[bytes]()
-    for rows in (2, _FEW + 1):
-        sequence = context.cells.open()
-        computed = context.decode([Row(0, position, sequence, True) for position in range(rows)])
-        found.append(computed.logits[0].tobytes())
-        context.cells.clear()
-    return len(set(found)) == 1
+        return replace(settings, at_once=_FEW)
+    two, three, many = (_first_of(context, rows) for rows in (2, 3, _FEW + 1))
+    return replace(settings, exact=two == three, at_once=settings.at_once if two == many else _FEW)
+
+
+def _first_of(context: Context, rows: int) -> bytes:
+    """The logits of the first of so many rows; leaves the context clear."""
+    sequence = context.cells.open()
+    computed = context.decode([Row(0, position, sequence, True) for position in range(rows)])
+    context.cells.clear()
+    logits: bytes = computed.logits[0].tobytes()
+    return logits
 
 
 def _make(file: ModelFile, cells: int, settings: Settings) -> Context:
