@@ -37,7 +37,8 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_exact(path: Path) -> None:
     """Who shares a batch decides nothing: at the sizes of batches from 2 to 13, and after forks anywhere."""
     engine = Engine(path, context=700, threads=1)
-    for width in (3, 13):
+    assert engine.settings.exact
+    for width in (1, 3, 13):
         shared = a_tree(engine, 5, forgetful=False, width=width)
         assert shared == a_tree(engine, 5, forgetful=True, width=width)
     engine.close()
@@ -56,11 +57,11 @@ def test_nor_do_those_of_experts_who_get_any_number_of_rows(experts: Path, kind:
 @pytest.mark.parametrize("kind", WHOLE)
 def test_many_rows_are_computed_at_once_where_that_is_exact(llama: Path, kind: str) -> None:
     engine = Engine(quantized(llama, WHOLE[kind]), context=200, threads=1)
-    assert engine.settings.at_once == engine.settings.batch == 63
+    assert (engine.settings.fewest, engine.settings.most) == (2, 63)
     engine.close()
 
 
 def test_who_does_not_want_exactness_gets_all_rows_at_once(llama: Path) -> None:
     engine = Engine(quantized(llama, OTHERS["Q4_K_M"]), context=200, threads=1, exact=False)
-    assert engine.settings.at_once == engine.settings.batch > 63
+    assert engine.settings.most == engine.settings.batch > 63
     engine.close()

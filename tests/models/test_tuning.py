@@ -35,17 +35,20 @@ def test_exact_is_the_plain_kernel_over_pages_where_we_know_how_it_sums(
 
 
 @pytest.mark.parametrize(
-    ("numbers", "identity"),
+    ("alike", "identity"),
     [
-        ({2: b"a", 3: b"a", 8: b"a"}, "63:exact"),
-        ({2: b"a", 3: b"a", 8: b"b"}, "7:exact"),
-        ({2: b"a", 3: b"b", 8: b"a"}, "63"),
+        ("aaaa", "63:exact"),
+        ("aabb", "8-63:exact"),
+        ("aabc", "7:exact"),
+        ("abab", "63"),
     ],
 )
 def test_exact_is_only_called_what_comes_out_alike(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, numbers: dict[int, bytes], identity: str
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, alike: str, identity: str
 ) -> None:
-    monkeypatch.setattr(tuning, "_first_of", lambda context, rows: numbers[rows])
+    """By what comes of a row among two, three, eight and nine."""
+    found = dict(zip((2, 3, 8, 9), alike, strict=True))
+    monkeypatch.setattr(tuning, "_first_of", lambda context, rows: found[rows])
     engine = Engine(tiny)
     assert engine.settings.identity.split(":", 1)[1] == identity
     engine.close()

@@ -9,7 +9,8 @@ three conditions, each of which was found by measuring:
 - The plain kernel, and cells in pages (`Pages`): it sums all cells in groups. Or flash attention, which walks
   over the cells one by one, but is the less precise one, and several times slower over a long prefix.
 - From 2 to 63 rows at once, and two outputs if any: one row alone and 64 or more take other kernels. With
-  K-quants, from 2 to 7 (`compute_at_once`): 8 or more do.
+  K-quants 2 to 7 take one kernel and 8 to 63 another (`compute_at_once`); where rows are too few, spare ones
+  give them company.
 - The cells of a sequence lie in the order of its positions. So a cell is never used twice until `rebuild`
   has moved what is still wanted to the front, parents before children.
 """
@@ -27,6 +28,9 @@ from rlm_agent.models.gguf.engine.nodes import Blob
 from rlm_agent.models.gguf.engine.pace import Pace
 from rlm_agent.models.gguf.file import ModelFile, binding
 from rlm_agent.structure.errors import DecodeError
+
+_SPARES = 8
+"""Cells for rows that give others company."""
 
 EXACT_BATCH = 63
 """The most rows that can be fed at once without another kernel taking over."""
@@ -52,7 +56,7 @@ class Context:
         lib = self._lib = binding()
         params = lib.llama_context_default_params()
         params.n_seq_max, params.kv_unified = LIMIT, True
-        params.n_ctx = max(cells + page, LIMIT)  # for less, as for a smaller batch, llama.cpp aborts
+        params.n_ctx = max(cells + max(page, _SPARES), LIMIT)  # for less, as for a smaller batch, it aborts
         params.n_batch = params.n_ubatch = max(batch, LIMIT)
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = int(flash_attention)
@@ -63,7 +67,8 @@ class Context:
             )
         self._pid = os.getpid()
         self._vocabulary, self._width = file.size, file.width
-        self.batch = self._at_once = batch
+        self.batch = batch
+        self.compute_at_once(2, batch)
         self._hidden = False
         self._pace: Pace | None = None
         self._allocate(batch)
@@ -99,9 +104,9 @@ class Context:
         if os.getpid() != self._pid:
             raise DecodeError("this model was loaded before a fork; load it again in the new process")
 
-    def compute_at_once(self, rows: int) -> None:
-        """Compute at most so many rows at once from now on, two or more, however many are fed."""
-        self._at_once = rows
+    def compute_at_once(self, fewest: int, most: int) -> None:
+        """Compute so many rows and outputs at once from now on, however many are fed."""
+        self._fewest, self._most = fewest, most
 
     def use_threads(self, threads: int) -> None:
         """Compute with so many threads from now on; no bit depends on it."""
@@ -123,7 +128,7 @@ class Context:
         if self.cells.need(rows) > self.cells.room:
             raise CacheFullError("the model's cache is full; ask for a larger context or fewer branches")
         self._want_hidden(hidden)
-        parts = [self._decode(part, hidden) for part in _divided(rows, self._at_once)]
+        parts = [self._decode(part, hidden) for part in _divided(rows, self._most)]
         if len(parts) == 1:
             return parts[0]
         logits = [np.empty((0, self._vocabulary), np.float32), *(part.logits for part in parts)]
@@ -138,14 +143,15 @@ class Context:
     def _decode(self, rows: Sequence[Row], hidden: bool) -> Computed:
         order = self.cells.place(rows)
         rows = [rows[index] for index in order]
-        lone = len(rows) == 1
-        count = self._fill([*rows, Row(rows[0].token, 0, SPARE, rows[0].output)] if lone else rows)
+        spares = [Row(rows[0].token, place, SPARE, False) for place in range(self._fewest - len(rows))]
+        count = self._fill([*rows, *spares])
         wanted = sorted((index for index, row in enumerate(rows) if row.output), key=order.__getitem__)
-        if len(wanted) == 1:
-            self._outputs[0 if wanted[0] else 1] = 1
+        if wanted:
+            unwanted = np.flatnonzero(self._outputs[:count] == 0)
+            self._outputs[unwanted[: max(0, self._fewest - len(wanted))]] = 1
         with self._pace.batch(count) if self._pace else nullcontext():
             self._run()
-        if lone:
+        if spares:
             self.cells.free_spare()
         self.cells.keep(rows)
         if not wanted:

@@ -34,8 +34,8 @@ _LARGE_FILE = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a context computes: `flash` attention or the plain kernel, rows a batch and those of them that are
-    computed at once, jobs at a time, threads, and the cells of a page.
+    """How a context computes: `flash` attention or the plain kernel, rows a batch and, from the `fewest` to
+    the `most`, those of them that are computed at once, jobs at a time, threads, and the cells of a page.
 
     `exact` tells whether results are the same to the bit whoever shares a batch. A run's identity holds what
     decides bits; threads do not, and are fewer while other processes take the cores.
@@ -44,7 +44,8 @@ class Settings:
     exact: bool
     flash: bool
     batch: int
-    at_once: int
+    fewest: int
+    most: int
     parallel: int
     threads: int
     page: int = 1
@@ -52,7 +53,8 @@ class Settings:
     @property
     def identity(self) -> str:
         """What a stored run must meet again to go on in the same way."""
-        return f"{'flash' if self.flash else 'plain'}:{self.at_once}{':exact' if self.exact else ''}"
+        rows = f"{self.fewest}-{self.most}" if self.fewest > 2 else f"{self.most}"
+        return f"{'flash' if self.flash else 'plain'}:{rows}{':exact' if self.exact else ''}"
 
 
 def tuned_context(
@@ -69,11 +71,11 @@ def tuned_context(
         settings = _exact(file, cells, chosen)
     else:
         flash = _flash_is_faster(file, chosen)
-        settings = Settings(False, flash, _FAST_BATCH, _FAST_BATCH, _FAST_PARALLEL, chosen)
+        settings = _fast(flash, chosen)
     context = _make(file, cells, settings)
     if settings.exact:
-        settings = _as_exact_as_computed(context, settings)
-        context.compute_at_once(settings.at_once)
+        settings = _as_exact_as_computed(file, context, settings)
+        context.compute_at_once(settings.fewest, settings.most)
     if threads is None:
         settings = replace(settings, threads=_best_threads(file, context, chosen))
         context.pace(settings.threads)
@@ -89,18 +91,30 @@ def _exact(file: ModelFile, cells: int, threads: int) -> Settings:
     fits = cells <= _MOST_PLAIN and not 0 < binding().llama_model_n_swa(file.handle) <= _PAGE
     paged = fits and all(f"{part} = 1" in info for part in _SUMS_OF_PAGES)
     page = _PAGE if paged else 1
-    return Settings(True, not paged, EXACT_BATCH, EXACT_BATCH, _EXACT_PARALLEL, threads, page)
+    return Settings(True, not paged, EXACT_BATCH, 2, EXACT_BATCH, _EXACT_PARALLEL, threads, page)
 
 
-def _as_exact_as_computed(context: Context, settings: Settings) -> Settings:
+def _fast(flash: bool, threads: int) -> Settings:
+    return Settings(False, flash, _FAST_BATCH, 2, _FAST_BATCH, _FAST_PARALLEL, threads)
+
+
+def _as_exact_as_computed(file: ModelFile, context: Context, settings: Settings) -> Settings:
     """Exact settings, as far as a row comes out alike however many rows are computed with it.
 
-    Kernels may take rows in pairs, so that no number of rows is exact, or otherwise from eight on.
+    Kernels may take rows in pairs, so that no number of rows is exact, or otherwise from eight on. Then eight
+    or more are computed, which is far faster for many branches and slower for a single one. Of experts, each
+    gets any number of rows, but never more than there are.
     """
-    if context.cells.size <= _FEW:
-        return replace(settings, at_once=_FEW)
-    two, three, many = (_first_of(context, rows) for rows in (2, 3, _FEW + 1))
-    return replace(settings, exact=two == three, at_once=settings.at_once if two == many else _FEW)
+    few, many = replace(settings, most=_FEW), replace(settings, fewest=_FEW + 1)
+    if context.cells.size <= _FEW + 1:
+        return few
+    two, three, eight, nine = (_first_of(context, rows) for rows in (2, 3, _FEW + 1, _FEW + 2))
+    if two == three == eight:
+        return settings
+    experts = file.metadata.get(f"{file.metadata.get('general.architecture')}.expert_count", "0")
+    if eight == nine and experts == "0":
+        return many
+    return few if two == three else replace(settings, exact=False)
 
 
 def _first_of(context: Context, rows: int) -> bytes:
@@ -140,7 +154,7 @@ def _flash_is_faster(file: ModelFile, threads: int) -> bool:
         return True
     seconds = {}
     for flash in (True, False):
-        settings = Settings(False, flash, _FAST_BATCH, _FAST_BATCH, _FAST_PARALLEL, threads)
+        settings = _fast(flash, threads)
         cells = _PROBE_PREFIX * (_PROBE_COPIES + 1) + _PROBE_ROWS * _PROBE_ROUNDS
         context = _make(file, cells, settings)
         seconds[flash] = _seconds(context, _PROBE_COPIES)
