@@ -1,8 +1,6 @@
 """A model is named by one string everywhere: `mini`, a path to a `.gguf`, or it is an object already."""
 
-import os
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +8,6 @@ from typing import TYPE_CHECKING
 from langchain_core.language_models import BaseChatModel
 
 from rlm_agent.models.awaited import CONTEXT, Awaited
-from rlm_agent.models.embedded import EMBEDDED, model_file
 from rlm_agent.models.protocols import Policy, Value
 from rlm_agent.models.support import SupportValue
 from rlm_agent.models.values import FunctionValue
@@ -18,7 +15,6 @@ from rlm_agent.structure.errors import (
     InputError,
     MissingExtraError,
     ModelError,
-    ModelFileError,
     UnknownNameError,
 )
 from rlm_agent.structure.steps import Steps, Verifier
@@ -40,9 +36,6 @@ _HEURISTICS: dict[str, Callable[[], Value]] = {
     "support": SupportValue,
 }
 """Values by name that ask no model."""
-
-_loaded: dict[tuple[Path, int, int], Policy] = {}
-_lock = threading.Lock()
 
 
 def load_policy(model: str | Path | Policy | BaseChatModel) -> Policy:
@@ -70,8 +63,9 @@ def load_policy(model: str | Path | Policy | BaseChatModel) -> Policy:
         return remote_policy(str(model))
     if is_provided(str(model)):
         return _chat(_provided(str(model)))
-    with _lock:
-        return _load(_path(str(model)))
+    from rlm_agent.models.gguf.loading import load_file
+
+    return load_file(str(model))
 
 
 def is_provided(name: str) -> bool:
@@ -124,6 +118,7 @@ def load_value(
         return None
     if not isinstance(value, str | Path):
         return _judge(value)
+    from rlm_agent.models.gguf.loading import path_of
     from rlm_agent.models.gguf.values.heads import ValueHead
     from rlm_agent.models.gguf.values.values import HeadValue, LabelValue, own_head
 
@@ -145,7 +140,7 @@ def load_value(
             f"there is no value {name!r}; use 'head', 'label', 'arithmetic', 'support', 'rollout:4', the "
             "path of a .gguf file, or such a path behind the name of a format as in 'math_shepherd:PATH'"
         )
-    head = ValueHead.read(_path(name))
+    head = ValueHead.read(path_of(name))
     if head is not None and head.model is not None:
         return HeadValue(_local(policy, name), head)
     judge = _local(load_policy(name), name)
@@ -197,31 +192,3 @@ def _local(policy: Policy, value: str) -> "GGUFPolicy":
             "give a Value, or the path of a .gguf file that is a model of its own"
         )
     return policy
-
-
-def _path(model: str) -> Path:
-    if model in EMBEDDED or model.endswith(".gguf"):
-        try:
-            return model_file(model).resolve()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ModelFileError(f"{model!r} is no path ({error}); name an existing .gguf file") from error
-    raise UnknownNameError(
-        f"there is no model {model!r}; use {', '.join(EMBEDDED)}, the path of a .gguf file, the URL of a "
-        "server, or 'provider:model' for a chat model of LangChain"
-    )
-
-
-def _load(path: Path) -> Policy:
-    from rlm_agent.models.gguf.policy import GGUFPolicy
-
-    key = (path, _written(path), os.getpid())  # what was loaded before a fork is of no use after it
-    if key not in _loaded:
-        _loaded[key] = GGUFPolicy(path)
-    return _loaded[key]
-
-
-def _written(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0  # whoever opens it says why it cannot be read

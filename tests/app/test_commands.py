@@ -195,9 +195,9 @@ def test_bad_input_is_one_sentence_and_exit_code_two(run: Any, words: list[str],
 
 
 def test_missing_extra_names_the_command_that_installs_it(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlm_agent.models import resolve
+    from rlm_agent.models.gguf import loading
 
-    monkeypatch.setattr(resolve, "_loaded", {})
+    monkeypatch.setattr(loading, "_loaded", {})
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     done = run("solve", PUZZLE)
     assert done.code == 2

@@ -22,11 +22,11 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict
 
+from rlm_agent.models.gguf.loading import load_file
 from rlm_agent.models.gguf.policy import GGUFPolicy
 from rlm_agent.models.langchain.asking import Asked, Parameters, Said, asked, named
 from rlm_agent.models.langchain.conversation import Tooling, choice_of, conversation, offered
 from rlm_agent.models.protocols import Policy
-from rlm_agent.models.resolve import load_policy
 from rlm_agent.structure.errors import InputError, UnknownNameError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -229,12 +229,13 @@ class ChatGGUF(BaseChatModel, Parameters):
 
 
 def _local(model: str | Path | Policy) -> GGUFPolicy:
-    policy = load_policy(model)
-    if not isinstance(policy, GGUFPolicy):
+    if isinstance(model, str | Path):
+        return load_file(str(model))
+    if not isinstance(model, GGUFPolicy):
         raise InputError(
-            f"ChatGGUF runs GGUF files, and no {type(policy).__name__}; give a path or a GGUFPolicy"
+            f"ChatGGUF runs GGUF files, and no {type(model).__name__}; give a path or a GGUFPolicy"
         )
-    return policy
+    return model
 
 
 def _parser(schema: dict[str, Any] | type) -> BaseOutputParser[Any]:
