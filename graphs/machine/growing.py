@@ -31,12 +31,10 @@ class Merge:
     def __call__(self, current: Values, writes: Sequence[Mapping[str, Any]]) -> Values:
         """The `current` value with these writes, in their order."""
         if current is self._last and self._holders() == _NOBODY_ELSE:
-            merged = self._before
-            for write in self._writes:
-                merged.update(write)
+            merged, missing = self._before, (*self._writes, *writes)
         else:
-            merged = dict(current)
-        for write in writes:
+            merged, missing = dict(current), tuple(writes)
+        for write in missing:
             merged.update(write)
         self._last, self._before, self._writes = merged, current, tuple(writes)
         return merged

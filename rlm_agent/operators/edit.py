@@ -11,6 +11,7 @@ from typing import Any
 
 from rlm_agent.models.protocols import Completion
 from rlm_agent.operators.prune import alike
+from rlm_agent.operators.rules.borda import ranked
 from rlm_agent.operators.setting import Outcome, Setting, nothing
 from rlm_agent.operators.writing import births, draft, places, read
 from rlm_agent.structure.budget import Allowance, Usage, no_usage
@@ -149,7 +150,7 @@ def _revalued(graph: ThoughtGraph, edit: Mapping[str, Any], setting: Setting) ->
         raise InputError(f"{id} is {'the question' if id == graph.root else 'refused'}: it has no value")
     if thought["kind"] == "final" and setting.verifier is not None:
         raise InputError(f"{id} is an answer that the verifier has judged; prune it instead")
-    if any("preferences" in graph.stats[one] for one in graph.walk()):
+    if ranked(graph):
         raise InputError("this search compares solutions instead of valuing them; prune or add some")
     stats = _carried_up(graph, id, 2 * value - 1)
     stats[id] = Stats({**stats.get(id, graph.stats[id]), "value": value})

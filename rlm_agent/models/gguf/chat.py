@@ -124,9 +124,8 @@ class ChatTemplate:
     def _put_back(self, text: str, kept: Sequence["_Text"]) -> list[int]:
         """The tokens of a rendered text, its marks replaced.
 
-        A content is tokenized by itself, with the space before it, if there is one, since vocabularies begin
-        words with their spaces. Values lie within JSON, which the model has learned in one piece:
-        all between the template's control tokens is tokenized together, without control tokens.
+        A content is tokenized by itself (`with_space`). Values lie within JSON, which the model has learned
+        in one piece: all between the template's control tokens is tokenized together, without control tokens.
         """
         pieces = _MARKS.split(text)
         parts, marks = _with_spaces(pieces[::3], [kept[int(index)] for index in pieces[1::3]])
@@ -180,10 +179,10 @@ class ChatTemplate:
         so those that the template or a conversation in words may use are taken apart.
         """
         pieces = self._fences.split(text) if self._fences else [text]
-        tokens = list(before[-1:])
+        tokens: list[int] = []
         for piece in filter(None, pieces):
-            tokens += self._behind(tokens, piece)
-        return tokens[len(before[-1:]) :]
+            tokens += self._behind(tokens or before, piece)
+        return tokens
 
     def _fence(self, source: str) -> re.Pattern[str] | None:
         used = self._file.tokenize(f"{source} {_TAGS}")
@@ -238,12 +237,21 @@ class _Text(NamedTuple):
     guarded: bool
 
 
+def with_space(part: str, content: str) -> tuple[str, str]:
+    """What a template writes, and a content behind it, with the space that stands before it.
+
+    Vocabularies begin words with their spaces.
+    """
+    return (part[:-1], f" {content}") if content and part.endswith(" ") else (part, content)
+
+
 def _with_spaces(parts: Sequence[str], texts: Sequence[_Text]) -> tuple[list[str], list[_Text]]:
-    """What the template writes and what comes between; a space before a content goes with that."""
+    """What the template writes and what comes between; contents have their spaces."""
     cut, whole = list(parts), list(texts)
     for i, (part, text) in enumerate(zip(parts, texts, strict=False)):
-        if part.endswith(" ") and text.text and not text.inline:
-            cut[i], whole[i] = part[:-1], text._replace(text=f" {text.text}")
+        if not text.inline:
+            cut[i], spaced = with_space(part, text.text)
+            whole[i] = text._replace(text=spaced)
     return cut, whole
 
 

@@ -80,6 +80,10 @@ class ModelFile:
         """The number of positions that the model was trained on."""
         return int(binding().llama_model_n_ctx_train(self.handle))
 
+    def hyperparameter(self, name: str) -> str | None:
+        """What the metadata say of the architecture under a name, such as `expert_count`; None if nothing."""
+        return self.metadata.get(f"{self.metadata.get('general.architecture')}.{name}")
+
     @property
     def identity(self) -> str:
         """A fingerprint of the file: its length, first and last mebibyte, hashed."""

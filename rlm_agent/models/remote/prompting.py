@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlm_agent.models.gguf.chat import ChatTemplate
+from rlm_agent.models.gguf.chat import ChatTemplate, with_space
 from rlm_agent.models.gguf.file import ModelFile
 from rlm_agent.models.gguf.named import NamedTokens, split_special
 from rlm_agent.models.protocols import Message
@@ -154,12 +154,8 @@ class ServerPrompting:
 
 
 def _in_turn(parts: Sequence[str], contents: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """What a template writes and what comes between, and of each whether it may hold control tokens.
-
-    A space before a content goes with that, since vocabularies begin words with their spaces.
-    """
-    for part, content in zip_longest(parts, contents, fillvalue=""):
-        space = " " if content and part.endswith(" ") else ""
-        for text, special in ((part.removesuffix(space), True), (space + content, False)):
+    """What a template writes and what comes between, and of each whether it may hold control tokens."""
+    for pair in zip_longest(parts, contents, fillvalue=""):
+        for text, special in zip(with_space(*pair), (True, False), strict=True):
             if text:
                 yield text, special

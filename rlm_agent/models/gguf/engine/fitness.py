@@ -14,8 +14,7 @@ def require_branches(file: ModelFile) -> None:
             f"{file.path} keeps a running state, from which no two branches of a search can go on; "
             "serve it with llama-server and name the model by its URL"
         )
-    causal = file.metadata.get(f"{file.metadata.get('general.architecture')}.attention.causal")
-    if causal == "false" or _has_one_of(_NO_DECODER, file):
+    if file.hyperparameter("attention.causal") == "false" or _has_one_of(_NO_DECODER, file):
         raise ModelFileError(f"{file.path} does not write token by token; name a causal language model")
 
 

@@ -111,8 +111,7 @@ def _as_exact_as_computed(file: ModelFile, context: Context, settings: Settings)
     two, three, eight, nine = (_first_of(context, rows) for rows in (2, 3, _FEW + 1, _FEW + 2))
     if two == three == eight:
         return settings
-    experts = file.metadata.get(f"{file.metadata.get('general.architecture')}.expert_count", "0")
-    if eight == nine and experts == "0":
+    if eight == nine and file.hyperparameter("expert_count") in (None, "0"):
         return many
     return few if two == three else replace(settings, exact=False)
 
